@@ -1,0 +1,1 @@
+"""Results and follow-up in, figures with intervals out."""

@@ -1,0 +1,1 @@
+"""Pixels: decoding, the breast mask, preparation for the network, quality checks."""

@@ -1,0 +1,1 @@
+"""The malignancy model: network, bundle, calibration."""

@@ -1,0 +1,94 @@
+"""From a map of malignancy logits to a short list of candidate regions in one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from screening.imaging.geometry import Geometry
+
+MOST_REGIONS = 8
+"""Kept per image: enough to draw a free-response curve far beyond any useful number of marks."""
+
+SEPARATION_MM = 12.0
+"""Peaks nearer to a higher one than this are the same finding (a screen-detected cancer measures about 15 mm)."""
+
+REACH_MM = 20.0
+"""A region's outline stays within this distance of its peak."""
+
+DROP = 1.0
+"""The outline is where the logit has fallen by this much from the peak: the odds by a factor e."""
+
+OUTSIDE = np.float32(-1e4)
+"""Logit of cells that are not breast."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One peak of the map. `logit`: its height. `contour`: float (n, 2), closed, (column, row) in source pixels."""
+
+    logit: float
+    contour: npt.NDArray[np.float64]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x, y, width, height around the contour, in source pixels."""
+        low, high = self.contour.min(axis=0), self.contour.max(axis=0)
+        return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+def find_candidates(
+    logits: npt.NDArray[np.float32], cell: int, spacing_mm: float, geometry: Geometry
+) -> list[Candidate]:
+    """Peaks of `logits` (rows, columns), highest first, at most `MOST_REGIONS` and at least one.
+
+    `logits`: one value a cell of `cell` prepared pixels, each `spacing_mm` wide; `OUTSIDE` where there is no breast.
+    Ties go to the upper, then the left cell. Suppression is greedy from the highest peak, so that of several marks on
+    one finding the best stays.
+    """
+    cell_mm = cell * spacing_mm
+    rows, columns = np.indices(logits.shape)
+    remaining = logits.copy()
+    candidates: list[Candidate] = []
+    while len(candidates) < MOST_REGIONS:
+        row, column = np.unravel_index(int(np.argmax(remaining)), logits.shape)
+        if candidates and remaining[row, column] <= OUTSIDE / 2:
+            break
+        distance_mm = np.hypot(rows - row, columns - column) * cell_mm
+        if _is_peak(logits, int(row), int(column)) or not candidates:
+            contour = _outline(logits, int(row), int(column), distance_mm)
+            candidates.append(Candidate(float(logits[row, column]), geometry.to_source(_to_pixels(contour, cell))))
+            remaining[distance_mm < SEPARATION_MM] = OUTSIDE
+        else:
+            remaining[row, column] = OUTSIDE  # the flank of a peak that was suppressed
+    return candidates
+
+
+def _is_peak(logits: npt.NDArray[np.float32], row: int, column: int) -> bool:
+    around = logits[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+    return bool(logits[row, column] >= around.max())
+
+
+def _outline(
+    logits: npt.NDArray[np.float32], row: int, column: int, distance_mm: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Outline (n, 2) in cells of the connected part about the peak that is nearly as high, (column, row)."""
+    near = (logits >= logits[row, column] - DROP) & (distance_mm <= REACH_MM)
+    _, labels = cv2.connectedComponents(near.astype(np.uint8), connectivity=4)
+    part = (labels == labels[row, column]).astype(np.uint8)
+    # On a grid three times as fine the outline runs along the cells' edges, and a lone cell still has an area.
+    fine = np.kron(part, np.ones((3, 3), np.uint8))
+    contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    largest: npt.NDArray[np.int32] = max(contours, key=cv2.contourArea)[:, 0, :]
+    # Corner pixels of a fine cell lie a third of a cell inside its edge; stretch about the middle to the edge itself.
+    middle = (largest.min(axis=0) + largest.max(axis=0)) / 2
+    extent = np.maximum(1, largest.max(axis=0) - largest.min(axis=0))
+    stretched = middle + (largest - middle) * (extent + 1) / extent
+    return (stretched - 1.0) / 3.0
+
+
+def _to_pixels(cells: npt.NDArray[np.float64], cell: int) -> npt.NDArray[np.float64]:
+    return (cells + 0.5) * cell - 0.5

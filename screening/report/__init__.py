@@ -1,0 +1,6 @@
+"""Pictures of scored images, and the batch report that a radiologist reads."""
+
+from screening.report.figures import picture_paths, write_figures
+from screening.report.report import write_report
+
+__all__ = ["picture_paths", "write_figures", "write_report"]

@@ -1,0 +1,193 @@
+"""A site profile: how one hospital's headers are to be read, and what of its images is to be scored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydicom import uid as uids
+from pydicom.datadict import tag_for_keyword
+
+from screening.configs import config_dir
+from screening.errors import ConfigError
+from screening.result import Reason
+from screening.views import ViewModifier
+
+_LONGEST_VALUE = 1024
+_SHORTEST_KEY = 16
+
+
+def _is_attribute(path: str) -> str:
+    unknown = [keyword for keyword in path.split(".") if tag_for_keyword(keyword) is None]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no DICOM attribute keyword")
+    return path
+
+
+def _is_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no valid regular expression: {error}") from error
+    return pattern
+
+
+def _is_sop_class(uid: str) -> str:
+    found = getattr(uids, uid, uid)  # the module has every UID of the standard under its keyword
+    if not isinstance(found, str) or not uids.UID(found).is_valid:
+        raise ValueError(f"{uid!r} is neither a UID nor the keyword of a SOP class")
+    return str(found)
+
+
+_Attribute = Annotated[str, AfterValidator(_is_attribute)]
+_Pattern = Annotated[str, AfterValidator(_is_pattern)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Rule(_Section):
+    """Take a value from a header attribute ("A.B" for B in the first item of sequence A).
+
+    `pattern` must be found in the value; what its group `value` matches (or all that it matches) is the result, which
+    `values` may translate further. Without a pattern, the whole value is the result.
+    """
+
+    attribute: _Attribute
+    pattern: _Pattern | None = None
+    values: dict[str, str] = {}
+
+    def apply(self, text: str) -> str:
+        """The rule's result for an attribute's text, "" if the rule does not apply."""
+        found = text
+        if self.pattern is not None:
+            match = re.search(self.pattern, text[:_LONGEST_VALUE])
+            if match is None:
+                return ""
+            found = (match["value"] if "value" in match.re.groupindex else match[0]) or ""
+        return self.values.get(found, found)
+
+
+class SopClass(_Section):
+    """A SOP class whose images are eligible, given as UID or keyword, if its Modality is one of `modalities`."""
+
+    uid: Annotated[str, AfterValidator(_is_sop_class)]
+    modalities: tuple[str, ...] = ("MG",)
+
+
+class Exclusion(_Section):
+    """Images that the site does not want scored: `attribute` matches `pattern`; `sentence` says why."""
+
+    attribute: _Attribute
+    pattern: _Pattern
+    sentence: str
+    code: Reason = Reason.EXCLUDED_BY_SITE
+
+
+class Reject(_Section):
+    """Which images are rejected that would be scored, with a warning, otherwise."""
+
+    implants: bool = False
+    partial_views: bool = False
+    for_processing: bool = False
+    modifiers: tuple[ViewModifier, ...] = ()
+
+
+class PixelSpacing(_Section):
+    """Pixel spacing in the plane of the breast.
+
+    `default_mm` is taken where the header states none. `correct_magnification` divides the spacing at the detector by
+    the Estimated Radiographic Magnification Factor (PS3.3 10.7.1.1).
+    """
+
+    default_mm: Annotated[float, Field(ge=0.01, le=1.0)] | None = None
+    correct_magnification: bool = True
+
+
+class SiteProfile(_Section):
+    """One hospital's profile. Rules of one kind are tried in order; the first that gives a result counts."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+    description: str
+    sop_classes: Annotated[tuple[SopClass, ...], Field(min_length=1)]
+    woman: tuple[Rule, ...] = (Rule(attribute="PatientID"),)
+    exam: tuple[Rule, ...] = (Rule(attribute="StudyInstanceUID"),)
+    view: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    laterality: Annotated[tuple[Rule, ...], Field(min_length=1)]
+    exclude: tuple[Exclusion, ...] = ()
+    reject: Reject = Reject()
+    pixel_spacing: PixelSpacing = PixelSpacing()
+    pseudonym_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    operating_point: str | None = None
+
+    def pseudonym_key(self) -> bytes | None:
+        """The key for pseudonyms, None if the profile asks for none.
+
+        Raises ConfigError if the profile names an environment variable that holds no key: identifiers must not leak
+        because a variable was forgotten.
+        """
+        if self.pseudonym_key_env is None:
+            return None
+        key = os.environ.get(self.pseudonym_key_env, "")
+        if len(key) < _SHORTEST_KEY:
+            raise ConfigError(
+                f"site profile {self.name}: pseudonym_key_env names the environment variable {self.pseudonym_key_env}, "
+                f"which holds no key of at least {_SHORTEST_KEY} characters; set it"
+            )
+        return key.encode()
+
+
+def pseudonym(identifier: str, key: bytes) -> str:
+    """The keyed pseudonym of an identifier: 32 hexadecimal digits of HMAC-SHA-256 (RFC 2104)."""
+    return hmac.new(key, identifier.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def load_site(site: str | Path | None = None) -> SiteProfile:
+    """Load a site profile: a YAML file, the name of a bundled profile, or None for the bundled `default`.
+
+    Raises ConfigError, naming file and key, for a profile that is missing or invalid.
+    """
+    path = _find(site)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"site profile {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"site profile {path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"site profile {path} must be a mapping of keys to values")
+    try:
+        # By way of JSON, where "strict" still takes a list for a tuple and a text for an enumeration.
+        return SiteProfile.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        problems = "; ".join(
+            _problem(dict(detail)) for detail in error.errors(include_url=False, include_context=False)
+        )
+        raise ConfigError(f"site profile {path}: {problems}") from error
+
+
+def _find(site: str | Path | None) -> Path:
+    folder = config_dir("sites")
+    if site is None:
+        return folder / "default.yaml"
+    if isinstance(site, Path) or site.endswith((".yaml", ".yml")) or os.sep in site:
+        return Path(site)
+    if not (folder / f"{site}.yaml").is_file():
+        bundled = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+        raise ConfigError(f"there is no site profile {site!r}; give a YAML file or one of {bundled}")
+    return folder / f"{site}.yaml"
+
+
+def _problem(detail: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "the file"
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is no key of a site profile"
+    return f"{key}: {detail['msg'].removeprefix('Value error, ')}"

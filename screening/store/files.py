@@ -1,0 +1,55 @@
+"""Writing files so that nothing half-written is ever taken for a result."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from screening.errors import StoreError
+
+
+def write_atomically(path: Path, chunks: Iterable[bytes], durable: bool = True) -> None:
+    """Write `chunks` to `path` so that others see the old file or the whole new one, never a part.
+
+    The bytes go to a temporary file in the same folder (made if missing), which then takes the name. `durable` waits
+    until the disk has it; without, a power cut may lose the file, but a killed program still leaves no half.
+
+    Raises
+    ------
+    StoreError
+        If the folder is not writable, the disk is full or writing fails otherwise.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                file.writelines(chunks)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            os.replace(part, path)
+    finally:
+        # Nothing is left over if it failed; the first error is the one to report.
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's error on writing `path` into a `StoreError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(_write_sentence(error, path)) from error
+
+
+def _write_sentence(error: OSError, path: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{path} cannot be written, the disk is full: free some space and run again (finished exams are kept)."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path} cannot be written, permission denied: give another --out folder or change its permissions."
+    return f"{path} cannot be written ({error.strerror or error}): give another --out folder."

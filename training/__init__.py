@@ -1,0 +1,1 @@
+"""Data in, bundle out: datasets, simulated women, fitting, cross-validation, calibration and registration."""

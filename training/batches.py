@@ -1,0 +1,172 @@
+"""Samples with mixed truth, their order in an epoch, and batches of like-sized breasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from screening.model.network import DENSITIES, MammogramNet
+from training.augment import augmented
+from training.cache import PreparedRecord
+from training.datasets.record import Record
+
+UNKNOWN = -1.0
+"""In targets: nothing is known here, so nothing is learned."""
+
+CORE = 0.4
+"""Share of a lesion's depth (distance to its outline) beyond which a place counts as its core."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images`: (N, 1, rows, columns). `dense`: (N, rows/8, columns/8), probability or UNKNOWN. `malignant`: (N,), 0, 1
+    or UNKNOWN. `density`: (N,) int64, 0–3 or −1.
+    """
+
+    images: Tensor
+    dense: Tensor
+    malignant: Tensor
+    density: Tensor
+
+
+def dense_truth(record: Record, labels: npt.NDArray[np.uint8], benign_target: float) -> npt.NDArray[np.float32]:
+    """The dense target at the network's stride for lesion labels (rows, columns), multiples of 32.
+
+    1 in the core of a malignant lesion, `benign_target` in that of a benign one, UNKNOWN in their rims, 0 elsewhere;
+    UNKNOWN everywhere if there is cancer but nobody said where.
+    """
+    stride = MammogramNet.STRIDE
+    shape = (labels.shape[0] // stride, labels.shape[1] // stride)
+    if record.lesions is None and record.malignant is not False:
+        return np.full(shape, UNKNOWN, np.float32)
+    target = np.zeros(shape, np.float32)
+    for index, lesion in enumerate(record.lesions or ()):
+        area = (labels == index + 1).astype(np.uint8)
+        if not area.any():
+            continue
+        share = cv2.resize(area * 255, shape[::-1], interpolation=cv2.INTER_AREA)
+        target[(share > 25) & (target <= 0)] = UNKNOWN
+        distance = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        core = cv2.resize(
+            (distance >= CORE * distance.max()).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA
+        )
+        value = benign_target if lesion.malignant is False else 1.0
+        target[core >= min(0.5, core.max())] = value
+    return target
+
+
+class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]]):
+    """Prepared records as augmented samples. A key is (index, seed); seed None leaves the image as it is."""
+
+    def __init__(self, records: Sequence[PreparedRecord]) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(
+        self, key: tuple[int, int | None]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]:
+        index, seed = key
+        prepared = self.records[index]
+        pixels = prepared.pixels.astype(np.float32) / 65535
+        if seed is None:
+            return pixels, prepared.lesions, prepared
+        return *augmented(pixels, prepared.lesions, prepared.record.view, seed), prepared
+
+
+class EpochOrder:
+    """Which samples make up an epoch, in batches; a pure function of (seed, epoch), so that a resumed run agrees.
+
+    Every image with cancer or a marked lesion, every image of a set with locations, and a fresh draw of the others.
+    Batches hold breasts of like size, so that little padding is computed; which batch comes when is random.
+    """
+
+    def __init__(
+        self, records: Sequence[PreparedRecord], batch_size: int, negatives_per_positive: float, seed: int
+    ) -> None:
+        self.sizes = np.array([r.pixels.size for r in records])
+        drawn = np.array([r.record.malignant is False and r.record.lesions is None for r in records])
+        positives = np.array([r.record.malignant is True and r.record.lesions is None for r in records])
+        self.always, self.normals = np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        self.count = min(len(self.normals), round(negatives_per_positive * max(1, int(positives.sum()))))
+        self.batch_size, self.seed = batch_size, seed
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return max(1, (len(self.always) + self.count) // self.batch_size)
+
+    def batches(self, epoch: int) -> list[list[tuple[int, int | None]]]:
+        """The epoch's batches of sample keys."""
+        rng = np.random.default_rng([self.seed, epoch])
+        chosen = np.concatenate([self.always, rng.choice(self.normals, self.count, replace=False)])
+        chosen = rng.permutation(chosen)
+        if len(chosen) > self.batch_size:
+            chosen = chosen[: self.steps * self.batch_size]
+        # Sorted by size within stretches of eight batches: alike in size, yet mixed in content from epoch to epoch.
+        stretch = 8 * self.batch_size
+        ordered = np.concatenate(
+            [
+                part[np.argsort(self.sizes[part], kind="stable")]
+                for part in np.split(chosen, range(stretch, len(chosen), stretch))
+            ]
+        )
+        seeds = rng.integers(0, 2**31, len(ordered))
+        keys: list[tuple[int, int | None]] = [(int(i), int(s)) for i, s in zip(ordered, seeds, strict=True)]
+        batches = [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class Collate:
+    """Stack samples into a `Batch`, padded at right and bottom to the largest, in multiples of 32."""
+
+    def __init__(self, benign_target: float, places_only: frozenset[str]) -> None:
+        self.benign_target = benign_target
+        self.places_only = places_only
+
+    def __call__(self, samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]]) -> Batch:
+        multiple = MammogramNet.MULTIPLE
+        rows = -(-max(s[0].shape[0] for s in samples) // multiple) * multiple
+        columns = -(-max(s[0].shape[1] for s in samples) // multiple) * multiple
+        images = np.zeros((len(samples), 1, rows, columns), np.float32)
+        dense = []
+        for i, (pixels, lesions, prepared) in enumerate(samples):
+            images[i, 0, : pixels.shape[0], : pixels.shape[1]] = pixels
+            labels = np.zeros((rows, columns), np.uint8)
+            labels[: lesions.shape[0], : lesions.shape[1]] = lesions
+            dense.append(dense_truth(prepared.record, labels, self.benign_target))
+        truths = [s[2].record for s in samples]
+        return Batch(
+            torch.from_numpy(images),
+            torch.from_numpy(np.stack(dense)),
+            torch.tensor([self._image_truth(r) for r in truths]),
+            torch.tensor([DENSITIES.index(r.density) if r.density in DENSITIES else -1 for r in truths]),
+        )
+
+    def _image_truth(self, record: Record) -> float:
+        if record.malignant is None or record.dataset in self.places_only:
+            return UNKNOWN
+        return float(record.malignant)
+
+
+def load_batches(
+    samples: Samples, batches: list[list[tuple[int, int | None]]], collate: Collate, workers: int
+) -> Iterator[Batch]:
+    """Load batches of sample keys in their order, ahead of the network where there are workers."""
+    return iter(
+        DataLoader(
+            samples,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            prefetch_factor=4 if workers else None,
+        )
+    )

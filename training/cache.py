@@ -1,0 +1,148 @@
+"""Prepared copies of the images, so that an epoch costs the network and not the decoding.
+
+One file an image, named by a digest of everything that it depends on; a changed image, preparation or code version
+makes a new file, and a half-written file never gets its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from screening.errors import ImageError
+from screening.imaging.geometry import Geometry
+from screening.imaging.prepare import Preparation, prepare
+from training.datasets.pixels import read_pixels
+from training.datasets.record import Lesion, Record
+
+_VERSION = "3"
+"""Raised whenever preparation changes, so that old copies are not taken."""
+
+
+@dataclass(frozen=True)
+class PreparedRecord:
+    """A record with its prepared image.
+
+    `pixels`: uint16 (rows, columns), 65535 = 1.0. `lesions`: uint8 (rows, columns), 0 outside, otherwise 1 + index
+    into `record.lesions`.
+    """
+
+    record: Record
+    pixels: npt.NDArray[np.uint16]
+    lesions: npt.NDArray[np.uint8]
+    geometry: Geometry
+
+
+def prepare_records(
+    records: list[Record], preparation: Preparation, folder: Path
+) -> tuple[list[PreparedRecord], list[str]]:
+    """Prepare every record, from the cache where it holds the copy.
+
+    Returns the prepared records in order, and a sentence for each image that could not be prepared (it is left out).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared, problems = [], []
+    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        results = pool.map(_prepared_copy, records, repeat(preparation), repeat(folder), chunksize=16)
+        for record, result in track(
+            zip(records, results, strict=True), "Preparing images", total=len(records), transient=True
+        ):
+            if isinstance(result, str):
+                problems.append(f"{record.dataset} {record.image}: {result}")
+            else:
+                prepared.append(_load(record, result))
+    return prepared, problems
+
+
+def _prepared_copy(record: Record, preparation: Preparation, folder: Path) -> Path | str:
+    """The path of the record's prepared copy, made if need be; or a sentence saying why there is none."""
+    file = folder / f"{_digest(record, preparation)}.npz"
+    if file.exists():
+        return file
+    try:
+        pixels = read_pixels(record)
+        done = prepare(pixels, record.pixel_spacing_mm, preparation)
+    except ImageError as error:
+        return str(error)
+    g = done.geometry
+    part = file.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            pixels=np.round(done.pixels * 65535).astype(np.uint16),
+            lesions=lesion_labels(record.lesions or (), pixels.shape, g),
+            geometry=np.array([g.x0, g.y0, g.width, g.height, g.columns, g.rows, g.flip_x, g.flip_y]),
+        )
+    part.replace(file)
+    return file
+
+
+def _digest(record: Record, preparation: Preparation) -> str:
+    stat = record.path.stat()
+    facts = (
+        _VERSION,
+        preparation,
+        record.path.name,
+        stat.st_size,
+        stat.st_mtime_ns,
+        record.lesions,
+        record.pixel_spacing_mm,
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _load(record: Record, file: Path) -> PreparedRecord:
+    with np.load(file, allow_pickle=False) as content:
+        x0, y0, width, height, columns, rows, flip_x, flip_y = (int(v) for v in content["geometry"])
+        geometry = Geometry(x0, y0, width, height, columns, rows, bool(flip_x), bool(flip_y))
+        return PreparedRecord(record, content["pixels"], content["lesions"], geometry)
+
+
+def lesion_labels(lesions: tuple[Lesion, ...], shape: tuple[int, ...], geometry: Geometry) -> npt.NDArray[np.uint8]:
+    """Draw lesions of a source image of `shape` into prepared coordinates: uint8 (rows, columns), 1 + index."""
+    labels = np.zeros((geometry.rows, geometry.columns), np.uint8)
+    masks: dict[Path, npt.NDArray[np.uint8]] = {}
+    # The largest first, so that a small lesion on a large one is not covered.
+    for index in sorted(range(len(lesions)), key=lambda i: -lesions[i].width * lesions[i].height):
+        lesion = lesions[index]
+        source = _outline(lesion, shape, masks)
+        crop = source[geometry.y0 : geometry.y0 + geometry.height, geometry.x0 : geometry.x0 + geometry.width]
+        small = cv2.resize(crop, (geometry.columns, geometry.rows), interpolation=cv2.INTER_AREA)
+        small = small[:, ::-1] if geometry.flip_x else small
+        small = small[::-1] if geometry.flip_y else small
+        # A lesion smaller than a prepared pixel still fills the one it lies in most.
+        threshold = min(127.0, 0.5 * float(small.max()))
+        if small.max() > 0:
+            labels[small > threshold] = index + 1
+    return labels
+
+
+def _outline(lesion: Lesion, shape: tuple[int, ...], masks: dict[Path, npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """The lesion in source pixels, uint8 of `shape`, 255 inside."""
+    canvas = np.zeros(shape, np.uint8)
+    x0, y0 = max(0, round(lesion.x)), max(0, round(lesion.y))
+    x1, y1 = round(lesion.x + lesion.width), round(lesion.y + lesion.height)
+    if lesion.shape == "ellipse":
+        axes = (max(1, round(lesion.width / 2)), max(1, round(lesion.height / 2)))
+        cv2.ellipse(canvas, (round(lesion.centre[0]), round(lesion.centre[1])), axes, 0, 0, 360, 255, cv2.FILLED)
+    elif lesion.shape == "mask" and lesion.mask_path is not None:
+        if lesion.mask_path not in masks:
+            mask = cv2.imread(str(lesion.mask_path), cv2.IMREAD_GRAYSCALE)
+            if mask is None or mask.shape != tuple(shape):
+                raise ImageError(
+                    f"the lesion mask {lesion.mask_path.name} is missing or of another size than its image"
+                )
+            masks[lesion.mask_path] = mask
+        canvas[y0:y1, x0:x1] = np.where(masks[lesion.mask_path][y0:y1, x0:x1] > 0, 255, 0)
+    else:
+        canvas[y0:y1, x0:x1] = 255
+    return canvas

@@ -1,0 +1,227 @@
+"""The training loop: mixed precision, averaged weights, checkpoints that a killed run goes on from."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from screening.model.network import Architecture, MammogramNet
+from training.batches import Batch, Collate, EpochOrder, Samples, load_batches
+from training.cache import PreparedRecord
+from training.initial_weights import load_imagenet_lite0
+from training.losses import losses
+from training.recipe import Recipe
+
+Report = Callable[[dict[str, float], int], None]
+"""Takes named figures and the epoch (from 1)."""
+
+Validate = Callable[[nn.Module], dict[str, float]]
+"""Scores the averaged network on held-out women; its figure "select" (higher is better) decides on early stopping."""
+
+
+@dataclass
+class Fit:
+    """A run in the making: everything a checkpoint has to hold."""
+
+    network: MammogramNet
+    average: AveragedModel
+    optimiser: AdamW
+    epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    since_best: int = 0
+
+
+def fit(
+    records: Sequence[PreparedRecord],
+    recipe: Recipe,
+    checkpoint: Path,
+    *,
+    device: torch.device,
+    report: Report,
+    validate: Validate | None = None,
+    workers: int = 0,
+    checkpoint_every: int = 100,
+    max_steps: int | None = None,
+) -> MammogramNet:
+    """Train on `records` and return the averaged network in evaluation mode.
+
+    A checkpoint is written every `checkpoint_every` steps and after each epoch; where one lies at `checkpoint`, the
+    run goes on from there and, on one machine and one thread count, ends with the same weights as an unbroken one:
+    order and augmentation are functions of (seed, epoch), and the state of the dropout's generator is kept.
+    `max_steps` ends the run early.
+    """
+    settings = recipe.optimisation
+    state = _begin(recipe, device)
+    if checkpoint.exists():
+        _restore(state, checkpoint, device)
+    order = EpochOrder(records, settings.batch_size, recipe.negatives_per_positive, recipe.seed)
+    collate = Collate(recipe.losses.benign_target, frozenset(d.name for d in recipe.data if d.places_only))
+    total = settings.epochs * order.steps
+    samples = Samples(records)
+    with _progress() as progress:
+        task = progress.add_task("", total=total, completed=state.step, loss=math.nan)
+        while state.epoch < settings.epochs and not _out_of_patience(state, recipe):
+            batches = order.batches(state.epoch)
+            done = state.step - state.epoch * order.steps
+            sums: dict[str, float] = {}
+            for batch in load_batches(samples, batches[done:], collate, workers):
+                figures = _step(state, batch, recipe, total, device)
+                for name, value in figures.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                progress.update(
+                    task,
+                    advance=1,
+                    description=f"epoch {state.epoch + 1}/{settings.epochs}",
+                    loss=sums["total"] / (state.step - state.epoch * order.steps - done),
+                )
+                if state.step % checkpoint_every == 0:
+                    _save(state, checkpoint)
+                if max_steps is not None and state.step >= max_steps:
+                    return _finished(state)
+            state.epoch += 1
+            count = max(1, order.steps - done)
+            figures = {f"train_{name}": value / count for name, value in sums.items()}
+            if validate is not None:
+                figures |= _validated(state, validate)
+            _save(state, checkpoint)
+            report(figures, state.epoch)
+    return _finished(state)
+
+
+def _begin(recipe: Recipe, device: torch.device) -> Fit:
+    torch.manual_seed(recipe.seed)
+    network = MammogramNet(Architecture(recipe.backbone, recipe.channels))
+    if recipe.initial_weights == "imagenet-lite0":
+        load_imagenet_lite0(network.backbone)
+    settings = recipe.optimisation
+    freeze_stages(network, settings.frozen_stages)
+    network.backbone.set_grad_checkpointing(settings.gradient_checkpointing)
+    # Channels last is the layout that CPU and GPU kernels for depthwise convolutions are written for.
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay), use_buffers=True)
+    return Fit(network, average, AdamW(_parameter_groups(network, recipe)))
+
+
+def freeze_stages(network: MammogramNet, stages: int) -> None:
+    """Keep the weights of the stem and of the first `stages` stages: edges look alike in photographs and mammograms.
+
+    Their batch norms still follow the data's statistics. It also spares the costliest part of the backward pass.
+    """
+    if not stages:
+        return
+    frozen = ("conv_stem", "bn1", *(f"blocks.{stage}." for stage in range(stages)))
+    for name, parameter in network.backbone.named_parameters():
+        if name.startswith(frozen):
+            parameter.requires_grad = False
+
+
+def _parameter_groups(network: MammogramNet, recipe: Recipe) -> list[dict[str, Any]]:
+    """Backbone and heads at their own rates; no weight decay on norms and biases."""
+    settings = recipe.optimisation
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            rate = settings.backbone_rate if name.startswith("backbone.") else settings.head_rate
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": p, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
+
+
+def rate_factor(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate at a step: a linear rise, then half a cosine down to a hundredth."""
+    rise = max(1, round(warmup * total))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+
+def _step(state: Fit, batch: Batch, recipe: Recipe, total: int, device: torch.device) -> dict[str, float]:
+    settings = recipe.optimisation
+    state.network.train()
+    for group in state.optimiser.param_groups:
+        group["lr"] = group["peak"] * rate_factor(state.step, total, settings.warmup)
+    batch = _to(batch, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision):
+        output = state.network(batch.images)
+    parts = losses(output, batch, recipe.losses)
+    state.optimiser.zero_grad(set_to_none=True)
+    parts.total.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip_norm)
+    state.optimiser.step()
+    state.average.update_parameters(state.network)
+    state.step += 1
+    return {name: float(getattr(parts, name).detach()) for name in ("total", "image", "dense", "density")}
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    images = batch.images.to(device, memory_format=torch.channels_last)
+    return Batch(images, batch.dense.to(device), batch.malignant.to(device), batch.density.to(device))
+
+
+def _validated(state: Fit, validate: Validate) -> dict[str, float]:
+    generator = torch.get_rng_state()
+    figures = validate(_finished(state))
+    torch.set_rng_state(generator)
+    if figures["select"] > state.best:
+        state.best, state.since_best = figures["select"], 0
+    else:
+        state.since_best += 1
+    return figures
+
+
+def _out_of_patience(state: Fit, recipe: Recipe) -> bool:
+    patience = recipe.optimisation.patience
+    return bool(patience) and state.since_best >= patience
+
+
+def _finished(state: Fit) -> MammogramNet:
+    network: MammogramNet = state.average.module
+    return network.eval()
+
+
+def _save(state: Fit, checkpoint: Path) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    content: dict[str, Any] = {
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "random": torch.get_rng_state(),
+        "counters": [state.epoch, state.step, state.best, state.since_best],
+    }
+    part = checkpoint.with_suffix(".part")
+    with part.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(checkpoint)
+
+
+def _restore(state: Fit, checkpoint: Path, device: torch.device) -> None:
+    content: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+    state.network.load_state_dict(content["network"])
+    state.average.load_state_dict(content["average"])
+    state.optimiser.load_state_dict(content["optimiser"])
+    random: Tensor = content["random"]
+    torch.set_rng_state(random.cpu())
+    state.epoch, state.step, state.best, state.since_best = content["counters"]
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+    )

@@ -1,0 +1,97 @@
+"""What the network learns from: truth per image, truth per place, and breast density, in one sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from screening.model.network import Output, smoothed
+from training.batches import UNKNOWN, Batch
+from training.recipe import LossWeights
+
+TOP_CELLS = 4
+"""The image's logit in training: mean of its highest cells. At inference it is the highest region's."""
+
+HARD_SHARE = 0.02
+"""Share of an image's normal cells, the highest-scored, that make up half of the loss on normal tissue: a false
+positive is a single place, which a mean over all places would not feel."""
+
+FINITE = -30.0
+"""A logit for places outside the breast: never the highest, and still differentiable."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts (scalars) and their weighted sum."""
+
+    total: Tensor
+    image: Tensor
+    dense: Tensor
+    density: Tensor
+
+
+def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
+    """The loss of a batch; a part that no sample of the batch has truth for is 0."""
+    inside = _inside(batch.images, output.local.shape[-2:])
+    image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
+    dense = dense_loss(output.local, batch.dense, inside)
+    density = density_loss(output.density, batch.density)
+    total = weights.image * image + weights.dense * dense + weights.density * density
+    return Losses(total, image.detach(), dense.detach(), density.detach())
+
+
+def _inside(images: Tensor, size: torch.Size) -> Tensor:
+    return functional.adaptive_avg_pool2d((images > 0).float(), size)[:, 0] > 0.25
+
+
+def image_logits(malignancy: Tensor, inside: Tensor) -> Tensor:
+    """Malignancy logits (N, h, w) to one an image (N,): the mean of the highest smoothed cells inside the breast."""
+    cells = torch.where(inside, smoothed(malignancy), malignancy.new_tensor(FINITE)).flatten(1)
+    return cells.topk(min(TOP_CELLS, cells.shape[1]), dim=1).values.mean(dim=1)
+
+
+def image_loss(logits: Tensor, malignant: Tensor) -> Tensor:
+    """Binary cross-entropy over the images (N,) whose truth is known."""
+    known = malignant != UNKNOWN
+    if not known.any():
+        return logits.sum() * 0
+    # A little label smoothing: a breast read as negative is not certain to be one.
+    target = malignant[known] * 0.96 + 0.02
+    return functional.binary_cross_entropy_with_logits(logits[known], target)
+
+
+def dense_loss(local: Tensor, target: Tensor, inside: Tensor) -> Tensor:
+    """Cross-entropy of local logits (N, h, w): lesions, the hardest normal places, and all normal places.
+
+    The three count alike, whatever their areas. Lesions are averaged over the images that have one; normal tissue
+    over the images in which all lesions are marked.
+    """
+    loss = functional.binary_cross_entropy_with_logits(local, target.clamp(min=0), reduction="none")
+    lesion = ((target > 0) & inside).float()
+    normal = (target == 0) & inside
+    total = local.sum() * 0
+    has_lesion, has_normal = lesion.flatten(1).any(1), normal.flatten(1).any(1)
+    if has_lesion.any():
+        per_image = (loss * lesion).flatten(1).sum(1) / lesion.flatten(1).sum(1).clamp(min=1)
+        total = total + per_image[has_lesion].mean()
+    if has_normal.any():
+        cells = torch.where(normal, loss, 0.0).flatten(1)
+        count = normal.flatten(1).sum(1).clamp(min=1)
+        hard = torch.stack(
+            [row.topk(max(4, int(HARD_SHARE * int(n)))).values.mean() for row, n in zip(cells, count, strict=True)]
+        )
+        total = total + 0.5 * hard[has_normal].mean() + 0.5 * (cells.sum(1) / count)[has_normal].mean()
+    return total
+
+
+def density_loss(logits: Tensor, density: Tensor) -> Tensor:
+    """Cross-entropy over the images (N,) with a density category, neighbours smoothed: readers differ by one."""
+    known = density >= 0
+    if not known.any():
+        return logits.sum() * 0
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    target = torch.exp(-1.5 * (classes[None] - density[known][:, None]).abs().float())
+    return functional.cross_entropy(logits[known], target / target.sum(1, keepdim=True))

@@ -1,0 +1,87 @@
+"""The training recipe: what `screening train --config FILE` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from screening.errors import ConfigError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(_Strict):
+    """One data set: the adapter's name and the folder in the publisher's layout.
+
+    `places_only`: its images teach where lesions are, but not what tells a breast with cancer from one without. Set it
+    for a set without normal breasts, from which the network would learn to know the set and not the cancer.
+    """
+
+    name: str
+    root: Path
+    places_only: bool = False
+
+
+class Optimisation(_Strict):
+    """AdamW with a one-cycle cosine; the backbone learns slower than the heads; weights are averaged (EMA)."""
+
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(16, ge=1)
+    backbone_rate: float = Field(2e-4, gt=0)
+    head_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    average_decay: float = Field(0.99, ge=0, lt=1)
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the rate rises")
+    clip_norm: float = Field(5.0, gt=0)
+    frozen_stages: int = Field(2, ge=0, description="stem and first stages that keep their initial weights")
+    gradient_checkpointing: bool = False
+    mixed_precision: bool = True
+    patience: int = Field(0, ge=0, description="epochs without a better validation figure before stopping; 0: never")
+
+
+class LossWeights(_Strict):
+    """How much each kind of truth counts; see `training.losses`."""
+
+    image: float = Field(1.0, ge=0)
+    dense: float = Field(1.0, ge=0)
+    density: float = Field(0.3, ge=0)
+    benign_target: float = Field(0.4, ge=0, le=1, description="dense target of a benign lesion")
+
+
+class Recipe(_Strict):
+    """All that a training run depends on, but the data's own content."""
+
+    name: str
+    data: tuple[DataSource, ...]
+    backbone: str = "tf_efficientnet_lite0"
+    channels: int = 64
+    initial_weights: Literal["imagenet-lite0", "none"] = "imagenet-lite0"
+    pixel_spacing_mm: float = Field(0.5, gt=0)
+    negatives_per_positive: float = Field(
+        1.0, gt=0, description="normal images drawn an epoch for each image with cancer, where truth is per breast"
+    )
+    folds: int = Field(3, ge=2)
+    seed: int = 2026
+    prevalence: float = Field(0.006, gt=0, lt=1, description="of cancer in the screened population, for calibration")
+    optimisation: Optimisation = Optimisation()
+    losses: LossWeights = LossWeights()
+    cache: Path = Path(".cache/prepared")
+
+
+def load_recipe(file: Path) -> Recipe:
+    """Read and validate a recipe; raises `ConfigError` that names the file and the key. Paths are taken as given."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read as YAML ({error})") from error
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        raise ConfigError(f"{file}: {key}: {first['msg']}") from error
