@@ -197,7 +197,7 @@ def _read(file: BinaryIO, size: int, keywords: Collection[str], limits: Limits) 
         raise NotDicomError("is not a DICOM file")
     source = _Bounded(file, size, limits.reads)
     meta = _parse(source, ExplicitVRLittleEndian, None, lambda tag, vr, length: tag >> 16 != 2)
-    syntax = UID(text(meta, "TransferSyntaxUID"))
+    syntax = UID(text(meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
     if syntax == DeflatedExplicitVRLittleEndian:
         source = _Inflated(file, limits.reads)
     tags: list[BaseTag | int] = [int(tag) for tag in map(tag_for_keyword, keywords) if tag is not None]

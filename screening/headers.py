@@ -11,7 +11,7 @@ from math import isclose
 from pathlib import Path
 from typing import TypeVar
 
-from pydicom import uid
+from pydicom import config, uid
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
@@ -206,7 +206,7 @@ def _image(file: DicomFile, path: Path, profile: SiteProfile) -> Image:
 
 def _eligible_intent(header: Dataset, profile: SiteProfile) -> PresentationIntent:
     """Reject what the profile does not make eligible; else the Presentation Intent Type, stated or by SOP class."""
-    sop_class, modality = uid.UID(text(header, "SOPClassUID")), text(header, "Modality")
+    sop_class, modality = uid.UID(text(header, "SOPClassUID"), config.IGNORE), text(header, "Modality")
     if sop_class in _TOMOSYNTHESIS_CLASSES:
         raise _RejectedError(Reason.TOMOSYNTHESIS, "tomosynthesis volumes are not scored yet")
     if sop_class in _PROJECTION_CLASSES:

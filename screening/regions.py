@@ -28,7 +28,9 @@ OUTSIDE = np.float32(-1e4)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One peak of the map. `logit`: its height. `contour`: float (n, 2), closed, (column, row) in source pixels."""
+    """One peak of the map. `logit`: its height. `contour`: float (n, 2), closed, (column, row) in source pixels, where
+    pixel i covers i to i + 1.
+    """
 
     logit: float
     contour: npt.NDArray[np.float64]
@@ -59,8 +61,8 @@ def find_candidates(
             break
         distance_mm = np.hypot(rows - row, columns - column) * cell_mm
         if _is_peak(logits, int(row), int(column)) or not candidates:
-            contour = _outline(logits, int(row), int(column), distance_mm)
-            candidates.append(Candidate(float(logits[row, column]), geometry.to_source(_to_pixels(contour, cell))))
+            cells = _outline(logits, int(row), int(column), distance_mm)
+            candidates.append(Candidate(float(logits[row, column]), _in_source(cells, cell, geometry)))
             remaining[distance_mm < SEPARATION_MM] = OUTSIDE
         else:
             remaining[row, column] = OUTSIDE  # the flank of a peak that was suppressed
@@ -90,5 +92,8 @@ def _outline(
     return (stretched - 1.0) / 3.0
 
 
-def _to_pixels(cells: npt.NDArray[np.float64], cell: int) -> npt.NDArray[np.float64]:
-    return (cells + 0.5) * cell - 0.5
+def _in_source(cells: npt.NDArray[np.float64], cell: int, geometry: Geometry) -> npt.NDArray[np.float64]:
+    """From cells to source pixels, from pixel centres to edges, and within the crop (cells may reach beyond it)."""
+    edges = geometry.to_source((cells + 0.5) * cell - 0.5) + 0.5
+    low = np.array([geometry.x0, geometry.y0])
+    return np.clip(edges, low, low + np.array([geometry.width, geometry.height]))

@@ -65,7 +65,8 @@ class Rejection:
 class Region:
     """A suspicious place, in *source pixel coordinates* (column, row; 0-based; of the stored image).
 
-    `x, y, width, height` are the box: pixel columns x … x+width. `contour` is a closed polygon of (column, row).
+    Pixel i covers i to i + 1, as in DICOM's spatial coordinates (PS3.3 C.18.6.1.2). `x, y, width, height` are the box
+    around `contour`, a closed polygon of (column, row).
     `score` in [0, 1] is calibrated like the exam score; `rank` counts from 1 within the exam. Frames are 0-based and
     inclusive; 0 for a single-frame image.
     """

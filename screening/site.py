@@ -41,7 +41,7 @@ def _is_pattern(pattern: str) -> str:
 
 def _is_sop_class(uid: str) -> str:
     found = getattr(uids, uid, uid)  # the module has every UID of the standard under its keyword
-    if not isinstance(found, str) or not uids.UID(found).is_valid:
+    if not isinstance(found, str) or not re.fullmatch(uids.RE_VALID_UID, found):
         raise ValueError(f"{uid!r} is neither a UID nor the keyword of a SOP class")
     return str(found)
 

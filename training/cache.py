@@ -21,7 +21,7 @@ from rich.progress import track
 from screening.errors import ImageError
 from screening.imaging.geometry import Geometry
 from screening.imaging.prepare import Preparation, prepare
-from training.datasets.pixels import read_pixels
+from training.datasets.pixels import lesion_mask, read_pixels
 from training.datasets.record import Lesion, Record
 
 _VERSION = "3"
@@ -79,7 +79,7 @@ def _prepared_copy(record: Record, preparation: Preparation, folder: Path) -> Pa
         np.savez_compressed(
             stream,
             pixels=np.round(done.pixels * 65535).astype(np.uint16),
-            lesions=lesion_labels(record.lesions or (), pixels.shape, g),
+            lesions=lesion_labels(record.lesions or (), (pixels.shape[0], pixels.shape[1]), g),
             geometry=np.array([g.x0, g.y0, g.width, g.height, g.columns, g.rows, g.flip_x, g.flip_y]),
         )
     part.replace(file)
@@ -107,42 +107,17 @@ def _load(record: Record, file: Path) -> PreparedRecord:
         return PreparedRecord(record, content["pixels"], content["lesions"], geometry)
 
 
-def lesion_labels(lesions: tuple[Lesion, ...], shape: tuple[int, ...], geometry: Geometry) -> npt.NDArray[np.uint8]:
+def lesion_labels(lesions: tuple[Lesion, ...], shape: tuple[int, int], geometry: Geometry) -> npt.NDArray[np.uint8]:
     """Draw lesions of a source image of `shape` into prepared coordinates: uint8 (rows, columns), 1 + index."""
     labels = np.zeros((geometry.rows, geometry.columns), np.uint8)
-    masks: dict[Path, npt.NDArray[np.uint8]] = {}
     # The largest first, so that a small lesion on a large one is not covered.
     for index in sorted(range(len(lesions)), key=lambda i: -lesions[i].width * lesions[i].height):
-        lesion = lesions[index]
-        source = _outline(lesion, shape, masks)
+        source = lesion_mask(lesions[index], shape).astype(np.uint8) * 255
         crop = source[geometry.y0 : geometry.y0 + geometry.height, geometry.x0 : geometry.x0 + geometry.width]
         small = cv2.resize(crop, (geometry.columns, geometry.rows), interpolation=cv2.INTER_AREA)
         small = small[:, ::-1] if geometry.flip_x else small
         small = small[::-1] if geometry.flip_y else small
-        # A lesion smaller than a prepared pixel still fills the one it lies in most.
-        threshold = min(127.0, 0.5 * float(small.max()))
         if small.max() > 0:
-            labels[small > threshold] = index + 1
+            # A lesion smaller than a prepared pixel still fills the one it lies in most.
+            labels[small > min(127.0, 0.5 * float(small.max()))] = index + 1
     return labels
-
-
-def _outline(lesion: Lesion, shape: tuple[int, ...], masks: dict[Path, npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """The lesion in source pixels, uint8 of `shape`, 255 inside."""
-    canvas = np.zeros(shape, np.uint8)
-    x0, y0 = max(0, round(lesion.x)), max(0, round(lesion.y))
-    x1, y1 = round(lesion.x + lesion.width), round(lesion.y + lesion.height)
-    if lesion.shape == "ellipse":
-        axes = (max(1, round(lesion.width / 2)), max(1, round(lesion.height / 2)))
-        cv2.ellipse(canvas, (round(lesion.centre[0]), round(lesion.centre[1])), axes, 0, 0, 360, 255, cv2.FILLED)
-    elif lesion.shape == "mask" and lesion.mask_path is not None:
-        if lesion.mask_path not in masks:
-            mask = cv2.imread(str(lesion.mask_path), cv2.IMREAD_GRAYSCALE)
-            if mask is None or mask.shape != tuple(shape):
-                raise ImageError(
-                    f"the lesion mask {lesion.mask_path.name} is missing or of another size than its image"
-                )
-            masks[lesion.mask_path] = mask
-        canvas[y0:y1, x0:x1] = np.where(masks[lesion.mask_path][y0:y1, x0:x1] > 0, 255, 0)
-    else:
-        canvas[y0:y1, x0:x1] = 255
-    return canvas

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from training.cache import PreparedRecord
 from training.initial_weights import load_imagenet_lite0
 from training.losses import losses
 from training.recipe import Recipe
+
+# Batches come in many sizes, and oneDNN compiles each of some hundred operators for each: keep them all.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
 
 Report = Callable[[dict[str, float], int], None]
 """Takes named figures and the epoch (from 1)."""
@@ -110,6 +114,8 @@ def _begin(recipe: Recipe, device: torch.device) -> Fit:
     # Channels last is the layout that CPU and GPU kernels for depthwise convolutions are written for.
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay), use_buffers=True)
+    if device.type == "cpu" and settings.mixed_precision:
+        depthwise_in_float32(network)
     return Fit(network, average, AdamW(_parameter_groups(network, recipe)))
 
 
@@ -124,6 +130,22 @@ def freeze_stages(network: MammogramNet, stages: int) -> None:
     for name, parameter in network.backbone.named_parameters():
         if name.startswith(frozen):
             parameter.requires_grad = False
+
+
+def depthwise_in_float32(network: nn.Module) -> None:
+    """Let depthwise convolutions compute in float32 under bfloat16 autocast on a CPU.
+
+    oneDNN's bfloat16 backward pass of depthwise convolutions is slow: a training step of EfficientNet-Lite0 took
+    0.15 s an image with it and 0.10 s without (two cores with AVX-512 BF16).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            module.forward = partial(_float32_forward, module)  # type: ignore[method-assign]
+
+
+def _float32_forward(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return type(convolution).forward(convolution, features.float())
 
 
 def _parameter_groups(network: MammogramNet, recipe: Recipe) -> list[dict[str, Any]]:

@@ -117,14 +117,16 @@ def heat_intensity(heatmap: Heatmap | None, image: Image, shape: tuple[int, ...]
     if heatmap is None:
         return np.zeros((rows, columns), np.uint8)
     step_x, step_y = image.columns / columns, image.rows / rows
-    left, right = round(heatmap.x / step_x), round((heatmap.x + heatmap.width) / step_x)
-    top, bottom = round(heatmap.y / step_y), round((heatmap.y + heatmap.height) / step_y)
+    left, top = round(heatmap.x / step_x), round(heatmap.y / step_y)
+    right = max(left + 1, round((heatmap.x + heatmap.width) / step_x))
+    bottom = max(top + 1, round((heatmap.y + heatmap.height) / step_y))
     scaled = np.clip(heatmap.values * np.float32(255 / reference), 0, 255).astype(np.uint8)
-    spread = cv2.resize(scaled, (max(1, right - left), max(1, bottom - top)), interpolation=cv2.INTER_CUBIC)
+    spread = cv2.resize(scaled, (right - left, bottom - top), interpolation=cv2.INTER_CUBIC)
     intensity = np.zeros((rows, columns), np.uint8)
     # The box may reach beyond the image.
-    part = spread[max(0, -top) : rows - top, max(0, -left) : columns - left]
-    intensity[max(0, top) : bottom, max(0, left) : right] = part
+    x0, x1, y0, y1 = max(0, left), min(columns, right), max(0, top), min(rows, bottom)
+    if x0 < x1 and y0 < y1:
+        intensity[y0:y1, x0:x1] = spread[y0 - top : y1 - top, x0 - left : x1 - left]
     return intensity
 
 

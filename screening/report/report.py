@@ -155,7 +155,8 @@ def write_report(
         unscored=unscored[:_UNSCORED_LINES],
         more_unscored=max(0, len(unscored) - _UNSCORED_LINES),
     )
-    write_atomically(out / REPORT_NAME, (piece.encode() for piece in pieces))
+    # File names may hold bytes that are no text.
+    write_atomically(out / REPORT_NAME, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
 
 
 def _environment() -> Environment:

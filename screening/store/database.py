@@ -41,7 +41,7 @@ class ResultStore:
     def __init__(self, url_or_path: str | Path, busy_seconds: float = 30.0) -> None:
         url = _url(url_or_path)
         # str(url) hides a password.
-        self.name = url.database or str(url) if url.get_backend_name() == "sqlite" else str(url)
+        self.name = (url.database if url.get_backend_name() == "sqlite" else None) or str(url)
         try:
             self._engine = _engine(url, busy_seconds)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:

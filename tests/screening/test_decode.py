@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -136,7 +137,7 @@ def test_bytes_in_big_endian_words_change_places_in_pairs(tmp_path: Path, shape:
         np.testing.assert_array_equal(decode_stored(path, frame), pixels[frame])
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "offset table": {},
     "no offset table": {"offset_table": False},
     "extended offset table": {"extended": True},

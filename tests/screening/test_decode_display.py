@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 
 from screening.errors import ImageError
@@ -29,14 +30,13 @@ def pydicom_display(path: Path) -> npt.NDArray[np.float64]:
     """Modality and VOI transform by pydicom, scaled to 0 … 65535 by the range that it maps to."""
     dataset = pydicom.dcmread(path)
     linear = apply_modality_lut(dataset.pixel_array, dataset)
-    shown = apply_voi_lut(linear, dataset, prefer_lut=True).astype(np.float64)
+    shown: npt.NDArray[np.float64] = apply_voi_lut(linear, dataset, prefer_lut=True).astype(np.float64)
     if "VOILUTSequence" in dataset:
-        return shown / (2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1) * WHITE
+        return shown / float(2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1) * WHITE
     lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
-    ends = np.array([lowest, lowest + 2**dataset.BitsStored - 1], np.float64)
-    if "RescaleSlope" in dataset:
-        ends = ends * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
-    return (shown - ends[0]) / (ends[1] - ends[0]) * WHITE
+    slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+    low, high = (end * slope + intercept for end in (lowest, lowest + 2**dataset.BitsStored - 1))
+    return (shown - low) / (high - low) * WHITE
 
 
 def lookup_table(first: int, entries: npt.NDArray[np.integer], bits: int, *, packed: bool = False) -> Dataset:
@@ -114,7 +114,9 @@ def test_big_endian_header_shows_the_same_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("function", [*VOI, None])
 def test_monochrome1_is_the_negative(tmp_path: Path, function: str | None) -> None:
-    window = {} if function is None else {"WindowCenter": 2000, "WindowWidth": 2500, "VOILUTFunction": function}
+    window: dict[str, Any] = (
+        {} if function is None else {"WindowCenter": 2000, "WindowWidth": 2500, "VOILUTFunction": function}
+    )
     pixels = noise_image(*SHAPE, 12)
     positive = load_display(write_dicom(tmp_path / "2", mammogram(pixels, bits_stored=12, **window)))
     dataset = mammogram(pixels, bits_stored=12, PhotometricInterpretation="MONOCHROME1", **window)
@@ -215,7 +217,7 @@ def test_brighter_stays_brighter(
         ({"VOILUTSequence": Sequence([lookup_table(0, np.arange(9), 17)])}, "entries of 17 bits"),
     ],
 )
-def test_malformed_transform_is_an_error(tmp_path: Path, attributes: dict[str, object], sentence: str) -> None:
+def test_malformed_transform_is_an_error(tmp_path: Path, attributes: dict[str, Any], sentence: str) -> None:
     dataset = mammogram(noise_image(*SHAPE), bits_stored=12, **attributes)
     path = write_dicom(tmp_path / "image", dataset)
     with pytest.raises(ImageError, match=sentence):

@@ -56,7 +56,7 @@ def test_label_with_or_without_side_gives_its_view(view: View, side: str) -> Non
     ],
 )
 def test_label_gives_view_and_modifiers(label: str, view: View, modifiers: set[ViewModifier]) -> None:
-    assert parse_view(label) == (view, modifiers)
+    assert parse_view(label) == (view, frozenset(modifiers))
 
 
 @pytest.mark.parametrize("label", ["", "FLATFIELD", "UNKNOWN", "L", "R", "M", "CCC", "MLOO", "SPECIMEN", "AP"])

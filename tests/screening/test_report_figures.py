@@ -77,6 +77,11 @@ def drawn(result: ImageResult) -> npt.NDArray[np.uint8]:
     return annotated(result, intensity, REFERENCE)[HEADER_ROWS : HEADER_ROWS + SHAPE[0], : SHAPE[1]]
 
 
+def marked(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Where a picture has the marks' colour."""
+    return np.asarray((np.abs(picture.astype(int) - MARK_COLOUR) < 60).all(axis=2))
+
+
 def exam(*images: ImageResult, exam_id: str = "1.2.3") -> ExamResult:
     return ExamResult(exam_id, "W", None, "north", "", "m", Status.SCORED, None, 0.03, 10, images=images)
 
@@ -114,7 +119,7 @@ def test_uids_are_kept_and_what_could_be_a_path_is_not() -> None:
 @pytest.mark.parametrize(("x", "y"), [(200, 240), (404, 640), (640, 800), (80, 1000)])
 def test_a_mark_is_drawn_where_the_region_is(x: float, y: float) -> None:
     picture = drawn(scored(region(x, y)))
-    is_mark = (np.abs(picture.astype(int) - MARK_COLOUR) < 60).all(axis=2)
+    is_mark = marked(picture)
     scale = ROWS / SHAPE[0]
     left, right, top, bottom = x / scale, (x + 120) / scale, y / scale, (y + 80) / scale
     middle_x, middle_y = round((left + right) / 2), round((top + bottom) / 2)
@@ -130,7 +135,7 @@ def test_a_contour_is_drawn_rather_than_its_box() -> None:
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     circle = tuple((600 + 200 * float(np.cos(t)), 700 + 200 * float(np.sin(t))) for t in turn)
     picture = drawn(scored(replace(region(400, 500, 400, 400), contour=circle)))
-    is_mark = (np.abs(picture.astype(int) - MARK_COLOUR) < 60).all(axis=2)
+    is_mark = marked(picture)
     assert is_mark[175 - 1 : 175 + 2, 100 - 1 : 100 + 2].any()
     assert not is_mark[124:128, 98:102].any()
 
@@ -143,7 +148,7 @@ def test_only_the_most_suspicious_regions_are_drawn() -> None:
 def test_labels_are_whole_and_apart_at_every_edge() -> None:
     def ink(*regions: Region) -> int:
         """Pixels of the marks' colour but for the outlines."""
-        is_mark = (np.abs(drawn(scored(*regions)).astype(int) - MARK_COLOUR) < 60).all(axis=2)
+        is_mark = marked(drawn(scored(*regions)))
         for one in regions:
             x, y = int(one.x / 4), int(one.y / 4)
             is_mark[max(0, y - 2) : y + 18, max(0, x - 2) : x + 18] = False
@@ -186,6 +191,18 @@ def test_heat_ends_at_the_heatmaps_box_and_at_the_image() -> None:
     assert (beyond == 255).all()
     outside = heat_intensity(Heatmap(values, 5000, 5000, 100, 100), image(), SHAPE, REFERENCE)
     assert not outside.any()
+
+
+@given(x=st.floats(-4000, 4000), y=st.floats(-4000, 4000), width=st.floats(0.1, 5000), height=st.floats(0.1, 5000))
+def test_any_box_is_filled_as_far_as_it_is_in_the_image(x: float, y: float, width: float, height: float) -> None:
+    heatmap = Heatmap(np.ones((5, 4), np.float32), x, y, width, height)
+    intensity = heat_intensity(heatmap, image(), SHAPE, REFERENCE)
+    assert set(np.unique(intensity)) <= {0, 255}
+    filled_rows, filled_columns = np.nonzero(intensity)
+    for filled, start, size, whole in ((filled_columns, x, width, COLUMNS), (filled_rows, y, height, ROWS)):
+        if filled.size:
+            assert filled.min() * 4 == pytest.approx(max(0, start), abs=3)
+            assert (filled.max() + 1) * 4 == pytest.approx(min(whole, start + size), abs=6)
 
 
 @pytest.mark.parametrize("reference", [0.0, -1.0, float("nan")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -174,6 +175,13 @@ def test_no_patient_id_is_on_the_page_or_in_a_file_name(tmp_path: Path) -> None:
     page = report(tmp_path, exam())
     assert "WOMAN-4711" not in page
     assert not [path for path in tmp_path.rglob("*") if "WOMAN" in path.name]
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_the_report(tmp_path: Path) -> None:
+    moment = datetime(2026, 3, 2, tzinfo=UTC)
+    batch = BatchSummary("north", MODEL, "m", "1", moment, moment, Counts(Ends(), Ends(rejected=1)), REFERENCE)
+    write_report(tmp_path, [], [rejection(os.fsdecode(b"M\xfcller.dcm"))], batch, CARD)
+    assert "ller.dcm" in (tmp_path / "report.html").read_text()
 
 
 class _Tags(HTMLParser):

@@ -92,7 +92,7 @@ def test_mistake_is_named_with_file_and_key(tmp_path: Path, changes: dict[str, o
 
 
 def test_several_mistakes_are_all_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="colour is no key.*taste is no key"):
+    with pytest.raises(ConfigError, match=r"colour is no key.*taste is no key"):
         load_site(write(tmp_path, colour="red", taste="sweet"))
 
 
@@ -112,7 +112,7 @@ def test_python_objects_are_not_made_from_yaml(tmp_path: Path) -> None:
 
 
 def test_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no site profile 'nowhere'.*cbis-ddsm, default"):
+    with pytest.raises(ConfigError, match=r"no site profile 'nowhere'.*cbis-ddsm, default"):
         load_site("nowhere")
 
 

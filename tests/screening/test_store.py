@@ -7,9 +7,11 @@ import errno
 import json
 import os
 import random
+import signal
 import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -123,6 +125,12 @@ def batch(counts: Counts, **changes: Any) -> BatchSummary:
         reference=0.02,
     )
     return replace(made, **changes)
+
+
+def fill(folder: Path, number: int) -> None:
+    with ResultStore(folder / STORE_NAME) as opened:
+        for one in range(number):
+            opened.add(exam(f"1.{one}"))
 
 
 @pytest.fixture
@@ -291,6 +299,26 @@ def test_others_can_read_while_a_batch_writes(store: ResultStore, tmp_path: Path
         store.add(exam("2"))
         assert list(reading) == []
         assert [one.exam_id for one in reader.results()] == ["1", "2"]
+
+
+def test_what_was_stored_survives_a_kill(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        fill(tmp_path, 100_000)
+        os._exit(0)
+    path = tmp_path / STORE_NAME
+    for _ in range(600):
+        time.sleep(0.02)
+        with contextlib.suppress(sqlite3.OperationalError):
+            if path.exists() and number_of_rows(path).get("exams", 0) >= 5:
+                break
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with ResultStore(path) as opened:
+        kept = list(opened.results())
+        opened.add(exam("9"))
+    assert len(kept) >= 5
+    assert all(one == exam(one.exam_id) for one in kept)
 
 
 def test_a_closed_store_is_one_file(tmp_path: Path) -> None:
@@ -482,12 +510,6 @@ def test_a_locked_store_is_told(tmp_path: Path) -> None:
                 opened.add(exam())
         opened.add(exam())
         assert len(list(opened.results())) == 1
-
-
-def fill(folder: Path, number: int) -> None:
-    with ResultStore(folder / STORE_NAME) as opened:
-        for one in range(number):
-            opened.add(exam(f"1.{one}"))
 
 
 def test_a_database_that_cannot_grow_is_told_and_keeps_what_it_has(tmp_path: Path) -> None:

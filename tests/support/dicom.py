@@ -20,9 +20,7 @@ from pydicom.sequence import Sequence
 VIEW_CODES = {"CC": ("399162004", "cranio-caudal"), "MLO": ("399368009", "medio-lateral oblique")}
 
 
-def noise_image(
-    rows: int, columns: int, bits: int = 12, *, signed: bool = False, seed: int = 0
-) -> npt.NDArray[np.integer[Any]]:
+def noise_image(rows: int, columns: int, bits: int = 12, *, signed: bool = False, seed: int = 0) -> npt.NDArray[Any]:
     """Smooth structure plus noise that reaches both ends of the range: (rows, columns), 8 or 16 bit integers."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:rows, :columns]
@@ -33,7 +31,8 @@ def noise_image(
     if signed:
         image -= 1 << (bits - 1)
     width = 8 if bits <= 8 else 16
-    return image.astype(f"{'i' if signed else 'u'}{width // 8}")
+    stored: npt.NDArray[Any] = image.astype(f"{'i' if signed else 'u'}{width // 8}")
+    return stored
 
 
 def mammogram(

@@ -1,0 +1,1 @@
+"""Running a batch: read ahead, score, write, account for every exam."""

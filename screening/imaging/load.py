@@ -1,0 +1,69 @@
+"""One image from its file to the network's input, or to the reason why it is not scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from screening.errors import ImageError
+from screening.exam import Image
+from screening.imaging.decode import load_display
+from screening.imaging.prepare import Preparation, Prepared, prepare
+from screening.imaging.quality import assess, laterality_conflict
+from screening.result import Reason, Rejection, Status
+
+PREVIEW_ROWS = 1000
+"""Height of the picture of an image that the report shows."""
+
+SMALLEST_SIDE = 64
+"""Rows or columns below this are no mammogram."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image ready to be scored (`prepared` and `preview` are set), or not (`rejection` says why)."""
+
+    image: Image
+    status: Status
+    prepared: Prepared | None = None
+    preview: npt.NDArray[np.uint8] | None = None
+    rejection: Rejection | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def load_image(image: Image, preparation: Preparation) -> LoadedImage:
+    """Decode, check and prepare one image. What is wrong with it becomes its rejection or failure, never an error."""
+    if min(image.rows, image.columns) < SMALLEST_SIDE:
+        return _unscored(
+            image, Status.REJECTED, Reason.TOO_SMALL, f"the image has only {image.columns} × {image.rows} pixels"
+        )
+    try:
+        pixels = load_display(image.path)
+    except ImageError as error:
+        return _unscored(image, Status.FAILED, Reason.UNREADABLE, f"{image.path.name}: {error}")
+    if pixels.min() == pixels.max():
+        return _unscored(image, Status.REJECTED, Reason.CONSTANT, "all pixels have the same value")
+    try:
+        upside_down = len(image.patient_orientation) == 2 and image.patient_orientation[1].startswith("H")
+        prepared = prepare(pixels, image.pixel_spacing_mm, preparation, flip_y=upside_down)
+    except ImageError as error:
+        return _unscored(image, Status.REJECTED, Reason.NO_BREAST, str(error))
+    conflict = laterality_conflict(prepared, image)
+    warnings = (*image.warnings, *([conflict] if conflict else []), *assess(pixels, prepared, image))
+    return LoadedImage(image, Status.SCORED, prepared, _preview(pixels, prepared.mask.inverted), None, warnings)
+
+
+def _unscored(image: Image, status: Status, code: Reason, sentence: str) -> LoadedImage:
+    return LoadedImage(image, status, rejection=Rejection(code, sentence), warnings=image.warnings)
+
+
+def _preview(pixels: npt.NDArray[np.uint16], inverted: bool) -> npt.NDArray[np.uint8]:
+    scale = min(1.0, PREVIEW_ROWS / pixels.shape[0])
+    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    low, high = np.percentile(small[::4, ::4], [0.5, 99.9])
+    grey = np.clip((small.astype(np.float32) - low) * (255 / max(1.0, high - low)), 0, 255).astype(np.uint8)
+    return 255 - grey if inverted else grey

@@ -1,0 +1,183 @@
+"""A model bundle: one folder with weights, card and calibration, identified by one hash.
+
+`bundle.yaml` names the SHA-256 of the other files, so its own SHA-256 identifies them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from screening.errors import BundleError
+from screening.exam import PresentationIntent
+from screening.imaging.prepare import Preparation
+from screening.model.calibration import Calibration
+from screening.model.network import Architecture, MammogramNet
+
+CARD, WEIGHTS, CALIBRATION = "bundle.yaml", "model.safetensors", "calibration.yaml"
+
+BUNDLED = Path(__file__).parent / "bundled"
+"""The bundle that comes with the package."""
+
+REGISTRY = "models:/"
+"""A reference that starts like this names a model in MLflow's registry."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArchitectureCard(_Strict):
+    backbone: str
+    channels: int = Field(ge=8)
+
+
+class PreparationCard(_Strict):
+    pixel_spacing_mm: float = Field(gt=0.02, lt=5)
+
+
+class TrainingData(_Strict):
+    """One data set that the weights were trained on."""
+
+    name: str
+    women: int
+    images: int
+    licence: str
+    citation: str
+
+
+class Figure(_Strict):
+    """One measured figure: what, on which data, its value and 95 % interval."""
+
+    figure: str
+    data: str
+    value: float
+    low: float
+    high: float
+
+
+class Card(_Strict):
+    """`bundle.yaml`: what the model is, saw, may be used for, and how it did."""
+
+    name: str
+    version: str
+    architecture: ArchitectureCard
+    preparation: PreparationCard
+    intents: tuple[PresentationIntent, ...]
+    files: dict[str, str]
+    intended_use: str
+    limits: tuple[str, ...]
+    licence: str
+    training_data: tuple[TrainingData, ...]
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model. `model_id`: name, version and the first twelve digits of `sha256`, as it stands in outputs."""
+
+    card: Card
+    calibration: Calibration
+    network: MammogramNet
+    sha256: str
+    device: torch.device
+
+    @property
+    def model_id(self) -> str:
+        return f"{self.card.name}-{self.card.version}+{self.sha256[:12]}"
+
+    @property
+    def preparation(self) -> Preparation:
+        return Preparation(self.card.preparation.pixel_spacing_mm)
+
+
+def load_bundle(reference: str | Path | None = None, device: torch.device | None = None) -> Bundle:
+    """Load a bundle: a folder, `models:/NAME/VERSION` in MLflow's registry, or None for the one in the package.
+
+    Every file is checked against its SHA-256 before it is parsed. Raises `BundleError` when a file is missing,
+    changed or malformed.
+    """
+    folder = _folder(reference)
+    text = _read(folder / CARD)
+    card: Card = _validated(Card, text, folder / CARD)
+    for name in (WEIGHTS, CALIBRATION):
+        if card.files.get(name) != hashlib.sha256(_read(folder / name)).hexdigest():
+            raise BundleError(f"{folder / name}: was changed since the bundle was made; get the bundle again")
+    calibration: Calibration = _validated(Calibration, _read(folder / CALIBRATION), folder / CALIBRATION)
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = MammogramNet(Architecture(card.architecture.backbone, card.architecture.channels))
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise BundleError(f"{folder / WEIGHTS}: does not fit the architecture in {CARD}: {error}") from error
+    network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device)
+
+
+def save_bundle(folder: Path, network: MammogramNet, calibration: Calibration, card: dict[str, Any]) -> None:
+    """Write a bundle to `folder`; `card` is the content of `bundle.yaml` but for `files`, which is filled in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    _write_yaml(folder / CALIBRATION, calibration.model_dump(mode="json"))
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, CALIBRATION)}
+    checked = Card.model_validate(card | {"files": files})
+    _write_yaml(folder / CARD, checked.model_dump(mode="json"))
+
+
+def _folder(reference: str | Path | None) -> Path:
+    if reference is None:
+        return BUNDLED
+    if str(reference).startswith(REGISTRY):
+        return _download(str(reference))
+    folder = Path(reference)
+    if not (folder / CARD).is_file():
+        raise BundleError(f"{folder}: is no model bundle (there is no {CARD} in it)")
+    return folder
+
+
+def _download(reference: str) -> Path:
+    # MLflow takes seconds to import, and scoring with a folder does not need it.
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        root = Path(download_artifacts(artifact_uri=reference))
+    except MlflowException as error:
+        raise BundleError(f"{reference}: MLflow's registry does not have it ({error.message})") from error
+    card = next(iter(sorted(root.rglob(CARD))), None)
+    if card is None:
+        raise BundleError(f"{reference}: the registered model holds no {CARD}")
+    return card.parent
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror}); a bundle holds {CARD}, {WEIGHTS}, {CALIBRATION}") from error
+
+
+def _validated(model: type[Model], text: bytes, file: Path) -> Model:
+    try:
+        return model.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except yaml.YAMLError as error:
+        raise BundleError(f"{file}: is not valid YAML ({error})") from error
+
+
+def _write_yaml(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")

@@ -1,0 +1,232 @@
+"""score(exam, bundle) -> ExamResult: the model's answer to one exam, a pure function of its pixels and the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from screening.aggregate import fuse
+from screening.exam import Exam, Image, Laterality
+from screening.imaging.load import LoadedImage, load_image
+from screening.imaging.prepare import Prepared
+from screening.model.bundle import Bundle
+from screening.model.network import DENSITIES, MammogramNet, smoothed
+from screening.regions import OUTSIDE, Candidate, find_candidates
+from screening.result import (
+    BreastResult,
+    ExamResult,
+    Heatmap,
+    ImageResult,
+    Reason,
+    Region,
+    Rejection,
+    Status,
+)
+
+Read = Callable[[Image], LoadedImage]
+"""Loads and prepares one image; a batch passes one that has read ahead."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one prepared image.
+
+    `logits`: float32 (rows, columns) at the network's stride, smoothed, `OUTSIDE` beyond the breast. `density`: float
+    (4,), probabilities of A to D. `candidates`: regions, highest first.
+    """
+
+    logits: npt.NDArray[np.float32]
+    density: npt.NDArray[np.float32]
+    candidates: list[Candidate]
+
+
+def predict(
+    prepared: Prepared, network: MammogramNet, device: torch.device, spacing_mm: float, half: bool = False
+) -> Prediction:
+    """Run the network on one prepared image. `half`: compute in bfloat16."""
+    rows, columns = prepared.pixels.shape
+    multiple, stride = MammogramNet.MULTIPLE, MammogramNet.STRIDE
+    padded = np.zeros((-(-rows // multiple) * multiple, -(-columns // multiple) * multiple), np.float32)
+    padded[:rows, :columns] = prepared.pixels
+    images = torch.from_numpy(padded)[None, None].to(device, memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        output = network(images)
+        logits = smoothed(output.malignancy)[0].cpu().numpy()
+        density = torch.softmax(output.density[0], dim=0).cpu().numpy()
+    inside = cv2.resize((padded > 0).astype(np.float32), logits.shape[::-1], interpolation=cv2.INTER_AREA) > 0.25
+    logits = np.where(inside, logits, OUTSIDE)
+    return Prediction(logits, density, find_candidates(logits, stride, spacing_mm, prepared.geometry))
+
+
+def score(exam: Exam, bundle: Bundle, read: Read | None = None, half: bool = False) -> ExamResult:
+    """Score one exam.
+
+    Images that cannot be scored keep their reason in the result; the exam is scored on the others, and rejected or
+    failed when none is left. The result does not depend on the order of `exam.images`.
+    """
+    read = read or (lambda image: load_image(image, bundle.preparation))
+    loaded: list[LoadedImage] = []
+    predictions: dict[str, Prediction] = {}
+    for image in exam.images:
+        if image.intent not in bundle.card.intents:
+            loaded.append(_wrong_intent(image))
+            continue
+        ready = read(image)
+        loaded.append(ready)
+        if ready.prepared is not None:
+            predictions[image.image_id] = predict(
+                ready.prepared, bundle.network, bundle.device, bundle.preparation.pixel_spacing_mm, half
+            )
+    if not predictions:
+        return _unscored(exam, bundle, loaded)
+    return _scored(exam, bundle, loaded, predictions)
+
+
+def _wrong_intent(image: Image) -> LoadedImage:
+    sentence = f"the image is {image.intent.lower()}, which this model was not trained on"
+    return LoadedImage(image, Status.REJECTED, rejection=Rejection(Reason.FOR_PROCESSING, sentence))
+
+
+def _unscored(exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage]) -> ExamResult:
+    if any(one.status is Status.FAILED for one in loaded):
+        status, code, sentence = Status.FAILED, Reason.ALL_IMAGES_FAILED, "no image could be read"
+    else:
+        status, code, sentence = Status.REJECTED, Reason.NO_ELIGIBLE_IMAGE, "no image is fit to be scored"
+    causes = "; ".join(sorted({str(one.rejection) for one in loaded if one.rejection}))
+    rejection = Rejection(code, f"{sentence} ({causes})" if causes else sentence)
+    images = tuple(ImageResult(one.image, one.status, one.rejection, warnings=one.warnings) for one in loaded)
+    return _result(exam, bundle, status, rejection=rejection, images=images)
+
+
+def _scored(
+    exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage], predictions: dict[str, Prediction]
+) -> ExamResult:
+    scored = [one.image for one in loaded if one.image.image_id in predictions]
+    fused = fuse({i: [c.logit for c in p.candidates] for i, p in predictions.items()}, scored)
+    regions = _ranked_regions(scored, predictions, fused, bundle)
+    images = tuple(_image_result(one, predictions, fused, regions, bundle) for one in loaded)
+    breasts = _breasts(scored, predictions, regions)
+    top = regions[0]
+    return _result(
+        exam,
+        bundle,
+        Status.SCORED,
+        score=top.score,
+        category=bundle.calibration.category(top.score),
+        density=_density(list(predictions.values())),
+        top_region_id=top.region_id,
+        breasts=breasts,
+        images=images,
+    )
+
+
+def _ranked_regions(
+    images: Sequence[Image], predictions: dict[str, Prediction], fused: dict[str, list[float]], bundle: Bundle
+) -> list[Region]:
+    """All regions, most suspicious first. On equal fused scores the region's own logit decides, then its place."""
+    found = [
+        (image, candidate, logit)
+        for image in images
+        for candidate, logit in zip(predictions[image.image_id].candidates, fused[image.image_id], strict=True)
+    ]
+    found.sort(key=lambda item: (-item[2], -item[1].logit, item[0].image_id, item[1].box))
+    regions, counts = [], dict.fromkeys(predictions, 0)
+    for rank, (image, candidate, logit) in enumerate(found, start=1):
+        counts[image.image_id] += 1
+        x, y, width, height = candidate.box
+        regions.append(
+            Region(
+                region_id=f"{image.image_id}.r{counts[image.image_id]}",
+                image_id=image.image_id,
+                laterality=image.laterality,
+                view=image.view,
+                x=x,
+                y=y,
+                width=width,
+                height=height,
+                contour=tuple((float(px), float(py)) for px, py in candidate.contour),
+                score=bundle.calibration.score(logit),
+                rank=rank,
+            )
+        )
+    return regions
+
+
+def _image_result(
+    loaded: LoadedImage,
+    predictions: dict[str, Prediction],
+    fused: dict[str, list[float]],
+    regions: Sequence[Region],
+    bundle: Bundle,
+) -> ImageResult:
+    image = loaded.image
+    if loaded.prepared is None or image.image_id not in predictions:
+        return ImageResult(image, loaded.status, loaded.rejection, warnings=loaded.warnings)
+    own = tuple(region for region in regions if region.image_id == image.image_id)
+    prediction = predictions[image.image_id]
+    # The heatmap is fused like the regions: the other views move all of an image's logits towards theirs.
+    views = 1 + len({i.view for i in _same_breast(image, predictions, regions)} - {image.view})
+    offset = fused[image.image_id][0] - prediction.candidates[0].logit / views
+    heatmap = _heatmap(prediction.logits / views + np.float32(offset), loaded.prepared, bundle)
+    return ImageResult(
+        image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings
+    )
+
+
+def _same_breast(image: Image, predictions: dict[str, Prediction], regions: Sequence[Region]) -> list[Region]:
+    return [r for r in regions if r.laterality is image.laterality and r.image_id in predictions]
+
+
+def _heatmap(logits: npt.NDArray[np.float32], prepared: Prepared, bundle: Bundle) -> Heatmap:
+    """Calibrated probabilities over the breast's box, turned back to the source's orientation."""
+    geometry, stride = prepared.geometry, MammogramNet.STRIDE
+    calibration = bundle.calibration
+    with np.errstate(over="ignore"):
+        values = 1 / (1 + np.exp(-(calibration.slope * logits + calibration.intercept)))
+    values = np.where(logits > OUTSIDE / 4, values, 0).astype(np.float32)
+    rows, columns = -(-geometry.rows // stride), -(-geometry.columns // stride)
+    values = values[:rows, :columns]
+    corners = geometry.to_source([[-0.5, -0.5], [columns * stride - 0.5, rows * stride - 0.5]])
+    values = values[:, ::-1] if geometry.flip_x else values
+    values = values[::-1] if geometry.flip_y else values
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    # Box edges, where pixel i reaches from i to i + 1 (regions count likewise from a pixel's edge).
+    x, y = low + 0.5
+    return Heatmap(np.ascontiguousarray(values), float(x), float(y), float(high[0] - low[0]), float(high[1] - low[1]))
+
+
+def _breasts(
+    images: Sequence[Image], predictions: dict[str, Prediction], regions: Sequence[Region]
+) -> tuple[BreastResult, ...]:
+    breasts = []
+    for side in Laterality:
+        own = [region for region in regions if region.laterality is side]
+        if own:
+            density = _density([predictions[i.image_id] for i in images if i.laterality is side])
+            breasts.append(BreastResult(side, own[0].score, own[0].region_id, density))
+    return tuple(breasts)
+
+
+def _density(predictions: Sequence[Prediction]) -> str:
+    """Category by the mean probability over images; summed in a fixed order, so that file order changes nothing."""
+    mean = np.sum(sorted(tuple(p.density.astype(np.float64)) for p in predictions), axis=0)
+    return DENSITIES[int(np.argmax(mean))]
+
+
+def _result(exam: Exam, bundle: Bundle, status: Status, **found: object) -> ExamResult:
+    empty = ExamResult(
+        exam_id=exam.exam_id,
+        woman_id=exam.woman_id,
+        exam_date=exam.exam_date,
+        site=exam.site,
+        manufacturer=exam.manufacturer,
+        model_id=bundle.model_id,
+        status=status,
+        warnings=exam.warnings,
+    )
+    return replace(empty, **found)  # type: ignore[arg-type]  # fields are named by the callers above
