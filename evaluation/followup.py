@@ -139,9 +139,10 @@ def _exams(followup: FollowUp) -> _Exams:
 
 
 def _cancers(followup: FollowUp) -> _Cancers:
-    table = followup.diagnoses.drop_duplicates()
-    table = table[(table["malignant"] == 1) & table["woman_id"].isin(followup.exams["woman_id"])]
+    table = followup.diagnoses
     woman = _codes(followup, table)
+    used = (table["malignant"].to_numpy() == 1) & (woman >= 0)
+    table, woman = table[used], woman[used]
     order = np.argsort(_key(woman, _days(table["diagnosis_date"])), kind="stable")
     return _Cancers(
         woman[order],
@@ -181,7 +182,7 @@ def _outcomes(
         diagnosis <= add_months(exams.date, rules.interval_months),
         diagnosis < exams.next_date,
     )
-    next_round = in_window & _detected_at_next_exam(exams, diagnosis, by_date, rules.workup_months)
+    next_round = _detected_at_next_exam(exams, diagnosis, by_date, rules.workup_months)
     kinds = np.select(
         [~cancer, screen_detected, interval, next_round],
         [Outcome.NEGATIVE, Outcome.SCREEN_DETECTED, Outcome.INTERVAL, Outcome.NEXT_ROUND],
@@ -208,14 +209,13 @@ def _outcomes(
 
 
 def _detected_at_next_exam(exams: _Exams, diagnosis: DateArray, by_date: BoolArray, workup_months: int) -> BoolArray:
-    """Whether the diagnosis is screen-detected at the woman's next exam (at one of them, if two share the day)."""
+    """Whether a diagnosis from the next exam on is screen-detected at it (at one of them, if two share the day)."""
     key = _key(exams.woman, exams.date)
     recalling = np.unique(key[by_date])
     has_next = ~np.isnat(exams.next_date)
     recalled_next = np.zeros(len(key), dtype=np.bool_)
     recalled_next[has_next] = np.isin(_key(exams.woman[has_next], exams.next_date[has_next]), recalling)
-    soon = (diagnosis >= exams.next_date) & (diagnosis <= add_months(exams.next_date, workup_months))
-    return np.asarray(recalled_next & soon)
+    return np.asarray(recalled_next & (diagnosis <= add_months(exams.next_date, workup_months)))
 
 
 def _last_exam(exams: _Exams) -> DateArray:

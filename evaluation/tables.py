@@ -283,9 +283,9 @@ def _check_keys(tables: dict[str, pd.DataFrame], files: dict[str, str], errors: 
             add(name, tables[name], tables[name][key].duplicated(), key, "stands there twice")
     if "weights" in tables:
         exams, weights = tables["exams"], tables["weights"]
-        unknown = ~weights["exam_id"].isin(exams["exam_id"])
+        unknown = ~_among(weights["exam_id"], exams["exam_id"])
         add("weights", weights, unknown, "exam_id", f"is not in {files['exams']}")
-        unweighted = ~exams["exam_id"].isin(weights["exam_id"])
+        unweighted = ~_among(exams["exam_id"], weights["exam_id"])
         add("exams", exams, unweighted, "exam_id", f"has no weight in {files['weights']}")
 
 
@@ -304,21 +304,38 @@ def _notes(tables: dict[str, pd.DataFrame], files: dict[str, str]) -> list[Probl
     for name in ("diagnoses", "biopsies", "followup"):
         if name in tables:
             table = tables[name]
-            note(name, table, ~table["woman_id"].isin(exams["woman_id"]), "the woman has no exam; the row is not used")
+            note(
+                name, table, ~_among(table["woman_id"], exams["woman_id"]), "the woman has no exam; the row is not used"
+            )
     if "lesions" in tables:
         lesions = tables["lesions"]
-        note("lesions", lesions, ~lesions["exam_id"].isin(exams["exam_id"]), "the exam is unknown; the row is not used")
+        note(
+            "lesions",
+            lesions,
+            ~_among(lesions["exam_id"], exams["exam_id"]),
+            "the exam is unknown; the row is not used",
+        )
     note("diagnoses", diagnoses, diagnoses.duplicated(), "the same diagnosis stands there twice; it counts once")
     note(
         "diagnoses", malignant, malignant["laterality"] == "", "the cancer's side is unknown; any breast can detect it"
     )
-    before = malignant["diagnosis_date"] < malignant["woman_id"].map(first_exam)
+    before = malignant["diagnosis_date"] < _per_row(malignant, first_exam)
     note("diagnoses", malignant, before, "the diagnosis is earlier than the woman's first exam")
-    after = exams["exam_date"] > exams["woman_id"].map(first_diagnosis)
+    after = exams["exam_date"] > _per_row(exams, first_diagnosis)
     note("exams", exams, after, "the exam comes after a malignant diagnosis; it is excluded")
-    note("exams", exams, ~exams["woman_id"].isin(until.index), "the woman has no row in the follow-up")
-    late = exams["exam_date"] > exams["woman_id"].map(until)
+    note("exams", exams, ~_among(exams["woman_id"], followup["woman_id"]), "the woman has no row in the follow-up")
+    late = exams["exam_date"] > _per_row(exams, until)
     note("exams", exams, late, "the exam comes after the end of the woman's follow-up")
     twice = exams.duplicated(["woman_id", "exam_date"])
     note("exams", exams, twice, "the woman has another exam on this day; each is judged by itself")
     return notes
+
+
+def _per_row(table: pd.DataFrame, by_woman: pd.Series) -> pd.Series:
+    """Each row's value of a series by woman."""
+    return by_woman.reindex(table["woman_id"]).set_axis(table.index)
+
+
+def _among(keys: pd.Series, known: pd.Series) -> pd.Series[bool]:
+    """Which keys are among the known ones; on text, `isin` of pandas is many times slower."""
+    return pd.Series(pd.Index(known.unique()).get_indexer(pd.Index(keys)) >= 0, index=keys.index)

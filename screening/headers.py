@@ -31,6 +31,8 @@ PIXEL_SPACING_RANGE_MM = (0.01, 1.0)
 # A breast at the widest plausible spacing is longer than this.
 MIN_SIDE = 32
 
+PARTIAL_VIEW = "partial view: the image does not show the whole breast"
+
 _TOMOSYNTHESIS_CLASSES = frozenset({uid.BreastTomosynthesisImageStorage})
 _PROJECTION_CLASSES = frozenset(
     {
@@ -366,7 +368,7 @@ def _breast_state(
     if implant and not displaced:
         warnings.append("the breast has an implant, which hides part of it")
     if partial:
-        warnings.append("partial view: the image does not show the whole breast")
+        warnings.append(PARTIAL_VIEW)
     return implant, tuple(warnings)
 
 

@@ -13,7 +13,7 @@ import torch
 from screening.aggregate import fuse
 from screening.exam import Exam, Image, Laterality
 from screening.imaging.load import LoadedImage, load_image
-from screening.imaging.prepare import Prepared
+from screening.imaging.prepare import Preparation, Prepared
 from screening.model.bundle import Bundle
 from screening.model.network import DENSITIES, MammogramNet, smoothed
 from screening.regions import OUTSIDE, Candidate, find_candidates
@@ -28,10 +28,6 @@ from screening.result import (
     Status,
 )
 
-Read = Callable[[Image], LoadedImage]
-"""Loads and prepares one image; a batch passes one that has read ahead."""
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What the network says of one prepared image.
@@ -45,51 +41,61 @@ class Prediction:
     candidates: list[Candidate]
 
 
-def predict(
-    prepared: Prepared, network: MammogramNet, device: torch.device, spacing_mm: float, half: bool = False
-) -> Prediction:
+@dataclass(frozen=True)
+class ImageAnswer:
+    """One image as loaded, and the network's prediction where it could be loaded."""
+
+    loaded: LoadedImage
+    prediction: Prediction | None = None
+
+
+Answer = Callable[[Image], ImageAnswer]
+"""Answers one image; a batch passes one that works ahead."""
+
+
+def answer(
+    image: Image, bundle: Bundle, *, load: Callable[[Image, Preparation], LoadedImage] = load_image, half: bool = False
+) -> ImageAnswer:
+    """Load one image and run the network on it. `half`: compute in bfloat16."""
+    if image.intent not in bundle.card.intents:
+        sentence = f"the image is {image.intent.lower()}, which this model was not trained on"
+        return ImageAnswer(LoadedImage(image, Status.REJECTED, rejection=Rejection(Reason.FOR_PROCESSING, sentence)))
+    loaded = load(image, bundle.preparation)
+    if loaded.prepared is None:
+        return ImageAnswer(loaded)
+    return ImageAnswer(loaded, predict(loaded.prepared, bundle, half))
+
+
+def predict(prepared: Prepared, bundle: Bundle, half: bool = False) -> Prediction:
     """Run the network on one prepared image. `half`: compute in bfloat16."""
     rows, columns = prepared.pixels.shape
     multiple, stride = MammogramNet.MULTIPLE, MammogramNet.STRIDE
     padded = np.zeros((-(-rows // multiple) * multiple, -(-columns // multiple) * multiple), np.float32)
     padded[:rows, :columns] = prepared.pixels
-    images = torch.from_numpy(padded)[None, None].to(device, memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        output = network(images)
+    images = torch.from_numpy(padded)[None, None].to(bundle.device, memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast(bundle.device.type, torch.bfloat16, enabled=half):
+        output = bundle.network(images)
         logits = smoothed(output.malignancy)[0].cpu().numpy()
         density = torch.softmax(output.density[0], dim=0).cpu().numpy()
     inside = cv2.resize((padded > 0).astype(np.float32), logits.shape[::-1], interpolation=cv2.INTER_AREA) > 0.25
     logits = np.where(inside, logits, OUTSIDE)
-    return Prediction(logits, density, find_candidates(logits, stride, spacing_mm, prepared.geometry))
+    candidates = find_candidates(logits, stride, bundle.preparation.pixel_spacing_mm, prepared.geometry)
+    return Prediction(logits, density, candidates)
 
 
-def score(exam: Exam, bundle: Bundle, read: Read | None = None, half: bool = False) -> ExamResult:
+def score(exam: Exam, bundle: Bundle, ask: Answer | None = None) -> ExamResult:
     """Score one exam.
 
     Images that cannot be scored keep their reason in the result; the exam is scored on the others, and rejected or
     failed when none is left. The result does not depend on the order of `exam.images`.
     """
-    read = read or (lambda image: load_image(image, bundle.preparation))
-    loaded: list[LoadedImage] = []
-    predictions: dict[str, Prediction] = {}
-    for image in exam.images:
-        if image.intent not in bundle.card.intents:
-            loaded.append(_wrong_intent(image))
-            continue
-        ready = read(image)
-        loaded.append(ready)
-        if ready.prepared is not None:
-            predictions[image.image_id] = predict(
-                ready.prepared, bundle.network, bundle.device, bundle.preparation.pixel_spacing_mm, half
-            )
+    ask = ask or (lambda image: answer(image, bundle))
+    answers = [ask(image) for image in exam.images]
+    loaded = [one.loaded for one in answers]
+    predictions = {one.loaded.image.image_id: one.prediction for one in answers if one.prediction is not None}
     if not predictions:
         return _unscored(exam, bundle, loaded)
     return _scored(exam, bundle, loaded, predictions)
-
-
-def _wrong_intent(image: Image) -> LoadedImage:
-    sentence = f"the image is {image.intent.lower()}, which this model was not trained on"
-    return LoadedImage(image, Status.REJECTED, rejection=Rejection(Reason.FOR_PROCESSING, sentence))
 
 
 def _unscored(exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage]) -> ExamResult:

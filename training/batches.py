@@ -26,26 +26,31 @@ CORE = 0.4
 
 @dataclass(frozen=True)
 class Batch:
-    """`images`: (N, 1, rows, columns). `dense`: (N, rows/8, columns/8), probability or UNKNOWN. `malignant`: (N,), 0, 1
-    or UNKNOWN. `density`: (N,) int64, 0–3 or −1.
+    """`images`: (N, 1, rows, columns). `dense`: (N, rows/8, columns/8), probability or UNKNOWN; `lesion_weight`: of the
+    same shape, summing to 1 over each lesion. `malignant`: (N,), 0, 1 or UNKNOWN. `density`: (N,) int64, 0–3 or −1.
     """
 
     images: Tensor
     dense: Tensor
+    lesion_weight: Tensor
     malignant: Tensor
     density: Tensor
 
 
-def dense_truth(record: Record, labels: npt.NDArray[np.uint8], benign_target: float) -> npt.NDArray[np.float32]:
-    """The dense target at the network's stride for lesion labels (rows, columns), multiples of 32.
+def dense_truth(
+    record: Record, labels: npt.NDArray[np.uint8], benign_target: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The dense target and its weight, both at the network's stride, for lesion labels (rows, columns).
 
-    1 in the core of a malignant lesion, `benign_target` in that of a benign one, UNKNOWN in their rims, 0 elsewhere;
-    UNKNOWN everywhere if there is cancer but nobody said where.
+    Target: 1 in the core of a malignant lesion, `benign_target` in that of a benign one, UNKNOWN in their rims and
+    where an outline is known to be off the lesion, 0 elsewhere; UNKNOWN everywhere if there is cancer but nobody said
+    where. Weight: 1 spread over each lesion's core, so that a small lesion counts as much as a large one.
     """
     stride = MammogramNet.STRIDE
     shape = (labels.shape[0] // stride, labels.shape[1] // stride)
+    weight = np.zeros(shape, np.float32)
     if record.lesions is None and record.malignant is not False:
-        return np.full(shape, UNKNOWN, np.float32)
+        return np.full(shape, UNKNOWN, np.float32), weight
     target = np.zeros(shape, np.float32)
     for index, lesion in enumerate(record.lesions or ()):
         area = (labels == index + 1).astype(np.uint8)
@@ -53,13 +58,20 @@ def dense_truth(record: Record, labels: npt.NDArray[np.uint8], benign_target: fl
             continue
         share = cv2.resize(area * 255, shape[::-1], interpolation=cv2.INTER_AREA)
         target[(share > 25) & (target <= 0)] = UNKNOWN
-        distance = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-        core = cv2.resize(
-            (distance >= CORE * distance.max()).astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA
-        )
-        value = benign_target if lesion.malignant is False else 1.0
-        target[core >= min(0.5, core.max())] = value
-    return target
+        if lesion.kind == "misplaced":
+            continue
+        core = _core(area, shape)
+        target[core] = benign_target if lesion.malignant is False else 1.0
+        weight[core] = 1 / np.count_nonzero(core)
+    return target, weight
+
+
+def _core(area: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The cells deep inside a lesion: at least one."""
+    distance = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    deep = (distance >= CORE * distance.max()).astype(np.float32)
+    share = cv2.resize(deep, shape[::-1], interpolation=cv2.INTER_AREA)
+    return share >= min(0.5, float(share.max()))
 
 
 class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]]):
@@ -137,18 +149,19 @@ class Collate:
         rows = -(-max(s[0].shape[0] for s in samples) // multiple) * multiple
         columns = -(-max(s[0].shape[1] for s in samples) // multiple) * multiple
         images = np.zeros((len(samples), 1, rows, columns), np.float32)
-        dense = []
+        truths = []
         for i, (pixels, lesions, prepared) in enumerate(samples):
             images[i, 0, : pixels.shape[0], : pixels.shape[1]] = pixels
             labels = np.zeros((rows, columns), np.uint8)
             labels[: lesions.shape[0], : lesions.shape[1]] = lesions
-            dense.append(dense_truth(prepared.record, labels, self.benign_target))
-        truths = [s[2].record for s in samples]
+            truths.append(dense_truth(prepared.record, labels, self.benign_target))
+        records = [s[2].record for s in samples]
         return Batch(
             torch.from_numpy(images),
-            torch.from_numpy(np.stack(dense)),
-            torch.tensor([self._image_truth(r) for r in truths]),
-            torch.tensor([DENSITIES.index(r.density) if r.density in DENSITIES else -1 for r in truths]),
+            torch.from_numpy(np.stack([target for target, _ in truths])),
+            torch.from_numpy(np.stack([weight for _, weight in truths])),
+            torch.tensor([self._image_truth(r) for r in records]),
+            torch.tensor([DENSITIES.index(r.density) if r.density in DENSITIES else -1 for r in records]),
         )
 
     def _image_truth(self, record: Record) -> float:

@@ -187,8 +187,8 @@ def _step(state: Fit, batch: Batch, recipe: Recipe, total: int, device: torch.de
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    images = batch.images.to(device, memory_format=torch.channels_last)
-    return Batch(images, batch.dense.to(device), batch.malignant.to(device), batch.density.to(device))
+    moved = [tensor.to(device) for tensor in (batch.dense, batch.lesion_weight, batch.malignant, batch.density)]
+    return Batch(batch.images.to(device, memory_format=torch.channels_last), *moved)
 
 
 def _validated(state: Fit, validate: Validate) -> dict[str, float]:

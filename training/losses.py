@@ -37,7 +37,7 @@ def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     """The loss of a batch; a part that no sample of the batch has truth for is 0."""
     inside = _inside(batch.images, output.local.shape[-2:])
     image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
-    dense = dense_loss(output.local, batch.dense, inside)
+    dense = dense_loss(output.local, batch.dense, batch.lesion_weight, inside)
     density = density_loss(output.density, batch.density)
     total = weights.image * image + weights.dense * dense + weights.density * density
     return Losses(total, image.detach(), dense.detach(), density.detach())
@@ -63,20 +63,17 @@ def image_loss(logits: Tensor, malignant: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[known], target)
 
 
-def dense_loss(local: Tensor, target: Tensor, inside: Tensor) -> Tensor:
-    """Cross-entropy of local logits (N, h, w): lesions, the hardest normal places, and all normal places.
+def dense_loss(local: Tensor, target: Tensor, lesion_weight: Tensor, inside: Tensor) -> Tensor:
+    """Cross-entropy of local logits (N, h, w): the mean over lesions, plus the mean over images of normal tissue.
 
-    The three count alike, whatever their areas. Lesions are averaged over the images that have one; normal tissue
-    over the images in which all lesions are marked.
+    `lesion_weight` sums to 1 over each lesion. Of normal tissue, the hardest places count as much as all together;
+    only images in which all lesions are marked say what is normal.
     """
     loss = functional.binary_cross_entropy_with_logits(local, target.clamp(min=0), reduction="none")
-    lesion = ((target > 0) & inside).float()
     normal = (target == 0) & inside
-    total = local.sum() * 0
-    has_lesion, has_normal = lesion.flatten(1).any(1), normal.flatten(1).any(1)
-    if has_lesion.any():
-        per_image = (loss * lesion).flatten(1).sum(1) / lesion.flatten(1).sum(1).clamp(min=1)
-        total = total + per_image[has_lesion].mean()
+    lesions = lesion_weight.sum()
+    total = (loss * lesion_weight).sum() / lesions.clamp(min=1)
+    has_normal = normal.flatten(1).any(1)
     if has_normal.any():
         cells = torch.where(normal, loss, 0.0).flatten(1)
         count = normal.flatten(1).sum(1).clamp(min=1)

@@ -73,15 +73,20 @@ class Recipe(_Strict):
     cache: Path = Path(".cache/prepared")
 
 
-def load_recipe(file: Path) -> Recipe:
-    """Read and validate a recipe; raises `ConfigError` that names the file and the key. Paths are taken as given."""
+def load_recipe(file: Path, data_root: Path = Path(".")) -> Recipe:
+    """Read and validate a recipe; raises `ConfigError` that names the file and the key.
+
+    Relative roots of data sets start from `data_root`.
+    """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read as YAML ({error})") from error
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise ConfigError(f"{file}: {key}: {first['msg']}") from error
+    data = tuple(source.model_copy(update={"root": data_root / source.root}) for source in recipe.data)
+    return recipe.model_copy(update={"data": data})

@@ -7,7 +7,7 @@ Measured on one 3328 x 2560 image of 12 bits (two cores, best of five): RLE 8 ms
 libjpeg-turbo 3, 67 with liblj92, 88 with jpegsof3; JPEG extended 30 ms; JPEG-LS 63 ms with CharLS; JPEG 2000 lossless
 215 ms with OpenJPEG on two threads, 399 on one; HTJ2K 54 ms with OpenJPEG on two threads. OpenJPH decodes HTJ2K in
 25 ms, but its binding swallows the decoder's errors and returns a black rest of the image, so it is not used. What
-comes on top of a decoder (cutting out the frame, one table look-up per pixel) is about 10 ms.
+comes on top of a decoder (cutting out the frame, one table look-up per pixel) is 10 to 15 ms.
 
 No codestream of DICOM has a checksum: damage that leaves it well-formed decodes to wrong pixels, unnoticed.
 """

@@ -53,14 +53,15 @@ def load_image(image: Image, preparation: Preparation) -> LoadedImage:
         return _unscored(image, Status.REJECTED, Reason.NO_BREAST, str(error))
     conflict = laterality_conflict(prepared, image)
     warnings = (*image.warnings, *([conflict] if conflict else []), *assess(pixels, prepared, image))
-    return LoadedImage(image, Status.SCORED, prepared, _preview(pixels, prepared.mask.inverted), None, warnings)
+    return LoadedImage(image, Status.SCORED, prepared, preview(pixels, prepared.mask.inverted), None, warnings)
 
 
 def _unscored(image: Image, status: Status, code: Reason, sentence: str) -> LoadedImage:
     return LoadedImage(image, status, rejection=Rejection(code, sentence), warnings=image.warnings)
 
 
-def _preview(pixels: npt.NDArray[np.uint16], inverted: bool) -> npt.NDArray[np.uint8]:
+def preview(pixels: npt.NDArray[np.integer], inverted: bool) -> npt.NDArray[np.uint8]:
+    """The whole image (rows, columns) as a small grey picture, uint8, dark background, in source orientation."""
     scale = min(1.0, PREVIEW_ROWS / pixels.shape[0])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,10 +63,12 @@ def find_breast(pixels: npt.NDArray[np.integer]) -> BreastMask:
 
     Raises `ImageError` when no breast-like object is found.
     """
+    if pixels.ndim != 2 or not pixels.size:
+        raise ImageError(f"the image has the shape {pixels.shape}, where rows × columns of pixels are needed")
     rows, columns = pixels.shape
     factor = max(rows, columns) / _WORKING_PIXELS
     size = (max(1, round(columns / factor)), max(1, round(rows / factor)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR)
+    small: npt.NDArray[Any] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR)
     image = _stretched(small)
     inverted = looks_inverted(image)
     if inverted:
@@ -98,7 +101,7 @@ def _stretched(image: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         low, high = float(image.min()), float(image.max())
     if high <= low:
         return np.zeros(image.shape, np.uint8)
-    return np.clip((image.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((image.astype(np.float32) - low) * (255 / (high - low)), 0, 255), np.uint8)
 
 
 def _foreground(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -107,6 +110,8 @@ def _foreground(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     histogram = np.bincount(blurred.ravel(), minlength=256).astype(np.float64)
     smooth = np.convolve(histogram, np.ones(5) / 5, mode="same")
     mode = int(np.argmax(smooth[:128]))
+    if histogram[: max(0, mode - 12)].sum() > 0.05 * histogram.sum():
+        mode = 0  # Much is darker: this is tissue, which fills the image and leaves hardly any air.
     near = blurred[np.abs(blurred.astype(np.int16) - mode) <= 12].astype(np.float32)
     spread = 1.4826 * float(np.median(np.abs(near - np.median(near)))) if near.size else 0.0
     otsu, _ = cv2.threshold(blurred, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
@@ -152,7 +157,9 @@ def _largest_breast(foreground: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] 
     component = (labels == best).astype(np.uint8)
     # Fatty tissue as dark as the background bites into the outline: close it, again without rounding at the edges.
     padded = cv2.copyMakeBorder(component, *(2 * radius,) * 4, cv2.BORDER_REPLICATE)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[2 * radius : -2 * radius, 2 * radius : -2 * radius]
+    closed: npt.NDArray[Any] = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[
+        2 * radius : -2 * radius, 2 * radius : -2 * radius
+    ]
     return _filled(closed)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,7 +59,7 @@ def prepare(
     crop = pixels[geometry.y0 : geometry.y0 + geometry.height, geometry.x0 : geometry.x0 + geometry.width]
     shrinks = geometry.scale[0] >= 1 and geometry.scale[1] >= 1
     size = (geometry.columns, geometry.rows)
-    resampled = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resampled: npt.NDArray[Any] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     resampled = _mirrored(resampled, geometry).astype(np.float32)
     if mask.inverted:
         resampled = np.float32(np.iinfo(pixels.dtype).max) - resampled
@@ -72,6 +74,10 @@ def _geometry(
     flip_y: bool,
 ) -> Geometry:
     row_mm, column_mm = spacing_mm
+    if not (math.isfinite(row_mm) and math.isfinite(column_mm) and min(row_mm, column_mm) > 0):
+        raise ImageError(
+            f"the pixel spacing is {row_mm} × {column_mm} mm: correct the header or the site profile's default"
+        )
     x0, y0, x1, y1 = mask.box
     margin_x, margin_y = round(MARGIN_MM / column_mm), round(MARGIN_MM / row_mm)
     x0, y0 = max(0, x0 - margin_x), max(0, y0 - margin_y)
@@ -116,7 +122,7 @@ def _crop(
     return _mirrored(np.where(warped >= 128, 1, 0).astype(np.uint8), geometry)
 
 
-def _mirrored(image: npt.NDArray[np.generic], geometry: Geometry) -> npt.NDArray[np.generic]:
+def _mirrored(image: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[Any]:
     image = image[:, ::-1] if geometry.flip_x else image
     return np.ascontiguousarray(image[::-1] if geometry.flip_y else image)
 

@@ -16,7 +16,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from screening.dicomfile import DIRECTORY_LIMITS, DicomFile, NotDicomError, RefusedError, items, open_dicom, text, texts
 from screening.errors import ImageError, ScreeningError
 from screening.exam import Exam, Image, Laterality, View
-from screening.headers import Instance, header_keywords, read_instance
+from screening.headers import PARTIAL_VIEW, Instance, header_keywords, read_instance
 from screening.result import InstanceRejection, Reason, Rejection, Status
 from screening.site import SiteProfile
 
@@ -274,7 +274,7 @@ def _hanging_order(image: Image) -> tuple[int, str, bool, str]:
 
 
 def exam_warnings(images: Iterable[Image]) -> tuple[str, ...]:
-    """What a reader should know of an exam as a whole: breast absent, views missing or repeated, implants."""
+    """What a reader should know of an exam as a whole: breast absent, views missing, repeated or partial, implants."""
     images = tuple(images)
     sides = {image.laterality for image in images}
     views = Counter((image.laterality, image.view) for image in images)
@@ -290,4 +290,7 @@ def exam_warnings(images: Iterable[Image]) -> tuple[str, ...]:
     implants = sorted({f"{image.laterality}{image.view}" for image in images if image.implant})
     if implants:
         warnings.append(f"implant: {', '.join(implants)}")
+    partial = sorted({f"{image.laterality}{image.view}" for image in images if PARTIAL_VIEW in image.warnings})
+    if partial:
+        warnings.append(f"partial views: {', '.join(partial)}")
     return tuple(warnings)

@@ -251,10 +251,10 @@ def test_dicomdir_made_by_dcmtk_is_read(tmp_path: Path) -> None:
 
 def test_exam_says_which_views_it_lacks(tmp_path: Path) -> None:
     put(tmp_path / "1", "L", "CC", instance=1)
-    put(tmp_path / "2", "L", "CC", instance=2)
+    put(tmp_path / "2", "L", "CC", instance=2, PartialView="YES")
     put(tmp_path / "3", "R", "MLO", instance=3, BreastImplantPresent="YES")
     (exam,) = read_folder(tmp_path, DEFAULT).exams
-    assert exam.warnings == ("missing views: RCC, LMLO", "2 images of LCC", "implant: RMLO")
+    assert exam.warnings == ("missing views: RCC, LMLO", "2 images of LCC", "implant: RMLO", "partial views: LCC")
 
 
 def test_exam_of_one_breast_says_so_and_asks_for_no_views_of_the_other(tmp_path: Path) -> None:

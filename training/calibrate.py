@@ -1,0 +1,130 @@
+"""Calibration, categories and operating points from out-of-fold scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluation.calibration import fit_platt, prior_shift
+from screening.model.calibration import Calibration, OperatingPoint
+from screening.result import ExamResult
+
+FloatArray = npt.NDArray[np.float64]
+
+UNCALIBRATED = Calibration(
+    slope=1.0,
+    intercept=0.0,
+    prevalence=0.5,
+    fitted_on="nothing",
+    category_thresholds=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    categories_from="nothing",
+    operating_points=(),
+)
+"""The score is the logistic function of the fused logit, so that `logits` gives it back."""
+
+FALSE_POSITIVES_PER_IMAGE = (0.5, 1.0, 2.0)
+RECALL_RATES = (0.03, 0.10)
+
+
+def logits(score: npt.ArrayLike) -> FloatArray:
+    """Fused logits from uncalibrated scores."""
+    s = np.asarray(score, np.float64)
+    return np.log(s) - np.log1p(-s)
+
+
+def fit_calibration(
+    malignant: npt.ArrayLike,
+    logit: npt.ArrayLike,
+    normal_image_logits: Sequence[npt.ArrayLike],
+    prevalence: float,
+    data: str,
+) -> Calibration:
+    """Fit on out-of-fold breasts.
+
+    `malignant`, `logit`: (n,) truth and fused logit of each breast. `normal_image_logits`: for each image of a breast
+    without cancer, the logits of all its regions. `prevalence`: of the screened population. The screening-like score
+    distribution is that of the breasts, weighted to that prevalence. `data`: which data, in words.
+    """
+    y, x = np.asarray(malignant, np.int64), np.asarray(logit, np.float64)
+    platt = fit_platt(y, x)
+    shift = float(prior_shift(np.zeros(1), float(y.mean()), prevalence)[0])
+    slope, intercept = platt.slope, platt.intercept + shift
+    score = 1 / (1 + np.exp(-(slope * x + intercept)))
+    weight = np.where(y == 1, prevalence / max(1, (y == 1).sum()), (1 - prevalence) / max(1, (y == 0).sum()))
+    deciles = [weighted_quantile(score, weight, q / 10) for q in range(1, 10)]
+    regions = [1 / (1 + np.exp(-(slope * np.asarray(one, np.float64) + intercept))) for one in normal_image_logits]
+    points = [
+        OperatingPoint(
+            name=f"{target:g}-fp-per-image",
+            per="image",
+            target=f"{target:g} false positives per image, on images of breasts without cancer",
+            threshold=false_positive_threshold(regions, target),
+            chosen_on=f"{len(regions)} images: {data}",
+        )
+        for target in FALSE_POSITIVES_PER_IMAGE
+    ] + [
+        OperatingPoint(
+            name=f"recall-{rate:.0%}".replace("%", "-percent"),
+            per="breast",
+            target=f"{rate:.0%} of breasts recalled at {prevalence:.1%} prevalence",
+            threshold=weighted_quantile(score, weight, 1 - rate),
+            chosen_on=f"{len(y)} breasts: {data}",
+        )
+        for rate in RECALL_RATES
+    ]
+    return Calibration(
+        slope=slope,
+        intercept=intercept,
+        prevalence=prevalence,
+        fitted_on=f"{len(y)} breasts, {int(y.sum())} with cancer: {data}",
+        category_thresholds=tuple(deciles),  # type: ignore[arg-type]  # nine of them, checked by the model
+        categories_from=f"deciles of {len(y)} breasts weighted to {prevalence:.1%} with cancer: {data}",
+        operating_points=tuple(points),
+    )
+
+
+def weighted_quantile(value: npt.ArrayLike, weight: npt.ArrayLike, q: float) -> float:
+    """The smallest value with at least the share `q` of the weight at or below it."""
+    v, w = np.asarray(value, np.float64), np.asarray(weight, np.float64)
+    order = np.argsort(v, kind="stable")
+    cumulative = np.cumsum(w[order])
+    index = int(np.searchsorted(cumulative, q * cumulative[-1]))
+    return float(v[order][min(index, len(v) - 1)])
+
+
+def false_positive_threshold(regions: Sequence[FloatArray], target: float) -> float:
+    """The lowest threshold at which the regions that reach it are at most `target` per image."""
+    scores = np.sort(np.concatenate([np.asarray(r) for r in regions]))[::-1]
+    allowed = int(np.floor(target * len(regions)))
+    if allowed >= len(scores):
+        return float(scores[-1])
+    # Every region of the first excluded score is excluded, so step above it.
+    return float(np.nextafter(scores[allowed], 1.0))
+
+
+def recalibrated(results: Sequence[ExamResult], calibration: Calibration) -> list[ExamResult]:
+    """Results with uncalibrated scores under a calibration; order and regions stay the same, as the map is monotone."""
+    return [_recalibrated(result, calibration) for result in results]
+
+
+def _recalibrated(result: ExamResult, calibration: Calibration) -> ExamResult:
+    if result.score is None:
+        return result
+
+    def new(score: float) -> float:
+        return calibration.score(float(logits(score)))
+
+    images = tuple(
+        replace(
+            image,
+            score=None if image.score is None else new(image.score),
+            regions=tuple(replace(region, score=new(region.score)) for region in image.regions),
+        )
+        for image in result.images
+    )
+    breasts = tuple(replace(breast, score=new(breast.score)) for breast in result.breasts)
+    score = new(result.score)
+    return replace(result, score=score, category=calibration.category(score), breasts=breasts, images=images)
