@@ -68,13 +68,14 @@ class MammogramNet(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.local = nn.Conv2d(channels, 1, 1)
-        self.dropout = nn.Dropout(0.3)
+        self.whole = nn.Sequential(nn.LayerNorm(2 * widths[-1]), nn.Dropout(0.3))
         self.context = nn.Linear(2 * widths[-1], 1)
         self.density = nn.Linear(2 * widths[-1], len(DENSITIES))
         # Malignant places are rare: start from their odds, so that the first steps don't shake the backbone.
         nn.init.constant_(self.local.bias, -4.0)  # type: ignore[arg-type]  # a 1×1 convolution with a bias
-        nn.init.zeros_(self.context.weight)
-        nn.init.zeros_(self.context.bias)
+        for linear in (self.context, self.density):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, images: Tensor) -> Output:
         inside = (images > 0).float()
@@ -83,7 +84,7 @@ class MammogramNet(nn.Module):
         for lateral, features in ((self.laterals[1], middle), (self.laterals[0], fine)):
             merged = functional.interpolate(merged, size=features.shape[-2:], mode="nearest") + lateral(features)
         local = self.local(self.smooth(merged))[:, 0].float()
-        pooled = self.dropout(_pool(coarse.float(), inside))
+        pooled = self.whole(_pool(coarse.float(), inside))
         return Output(local, self.context(pooled)[:, 0].float(), self.density(pooled).float())
 
 
