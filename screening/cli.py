@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -142,21 +143,21 @@ def _print_summary(out: Path, model_id: str, most: int = 20) -> None:
         rejected = list(store.rejections())
     table = Table(title="Exams, most suspicious first")
     for column in ("exam", "status", "score", "category", "most suspicious region"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # UIDs differ in their last digits
     for result in results[:most]:
         top = next((r for r in result.regions if r.region_id == result.top_region_id), None)
         place = f"{top.laterality}{top.view} at x={top.x:.0f} y={top.y:.0f}, {top.width:.0f}×{top.height:.0f} px" if top else ""
         score = f"{result.score:.4f}" if result.score is not None else ""
         reason = str(result.rejection) if result.rejection else place
-        table.add_row(result.exam_id, result.status.value, score, str(result.category or ""), reason)
+        table.add_row(escape(result.exam_id), result.status.value, score, str(result.category or ""), escape(reason))
     console = Console()
     console.print(table)
     if len(results) > most:
-        console.print(f"… and {len(results) - most} more in {out / 'exams.csv'}")
+        console.print(f"… and {len(results) - most} more in {out / 'exams.csv'}", markup=False)
     if rejected:
         console.print(f"{len(rejected)} files are no images to score; the report says why each")
     console.print("Research only: not a medical device, not for clinical use.")
-    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -165,7 +166,7 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except ScreeningError as error:
-        _ERRORS.print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        _ERRORS.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED) from error

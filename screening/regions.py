@@ -77,19 +77,17 @@ def _is_peak(logits: npt.NDArray[np.float32], row: int, column: int) -> bool:
 def _outline(
     logits: npt.NDArray[np.float32], row: int, column: int, distance_mm: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Outline (n, 2) in cells of the connected part about the peak that is nearly as high, (column, row)."""
+    """Outline (n, 2) of the connected part about the peak that is nearly as high: (column, row) in cells, edge to edge."""
     near = (logits >= logits[row, column] - DROP) & (distance_mm <= REACH_MM)
     _, labels = cv2.connectedComponents(near.astype(np.uint8), connectivity=4)
     part = (labels == labels[row, column]).astype(np.uint8)
-    # On a grid three times as fine the outline runs along the cells' edges, and a lone cell still has an area.
-    fine = np.kron(part, np.ones((3, 3), np.uint8))
-    contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    largest: npt.NDArray[np.int32] = max(contours, key=cv2.contourArea)[:, 0, :]
-    # Corner pixels of a fine cell lie a third of a cell inside its edge; stretch about the middle to the edge itself.
-    middle = (largest.min(axis=0) + largest.max(axis=0)) / 2
-    extent = np.maximum(1, largest.max(axis=0) - largest.min(axis=0))
-    stretched = middle + (largest - middle) * (extent + 1) / extent
-    return (stretched - 1.0) / 3.0
+    # Drawn on the lattice of the cells' edges and centres, a cell is three points wide, the outermost on its edges.
+    lattice = np.zeros((2 * part.shape[0] + 1, 2 * part.shape[1] + 1), np.uint8)
+    lattice[1::2, 1::2] = part
+    contours, _ = cv2.findContours(
+        cv2.dilate(lattice, np.ones((3, 3), np.uint8)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    return contours[0][:, 0, :] / 2 - 0.5
 
 
 def _in_source(cells: npt.NDArray[np.float64], cell: int, geometry: Geometry) -> npt.NDArray[np.float64]:

@@ -24,7 +24,7 @@ from screening.imaging.prepare import Preparation, prepare
 from training.datasets.pixels import lesion_mask, read_pixels
 from training.datasets.record import Lesion, Record
 
-_VERSION = "3"
+_VERSION = "4"
 """Raised whenever preparation changes, so that old copies are not taken."""
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.calibration import fit_platt, prior_shift
+from evaluation.calibration import Platt, fit_platt, prior_shift
+from evaluation.operating_point import threshold_at_recall_rate
 from screening.model.calibration import Calibration, OperatingPoint
 from screening.result import ExamResult
 
@@ -49,13 +50,10 @@ def fit_calibration(
     distribution is that of the breasts, weighted to that prevalence. `data`: which data, in words.
     """
     y, x = np.asarray(malignant, np.int64), np.asarray(logit, np.float64)
-    platt = fit_platt(y, x)
-    shift = float(prior_shift(np.zeros(1), float(y.mean()), prevalence)[0])
-    slope, intercept = platt.slope, platt.intercept + shift
-    score = 1 / (1 + np.exp(-(slope * x + intercept)))
-    weight = np.where(y == 1, prevalence / max(1, (y == 1).sum()), (1 - prevalence) / max(1, (y == 0).sum()))
+    line = fit_line(y, x, prevalence)
+    score, weight = line(x), screening_weights(y, prevalence)
     deciles = [weighted_quantile(score, weight, q / 10) for q in range(1, 10)]
-    regions = [1 / (1 + np.exp(-(slope * np.asarray(one, np.float64) + intercept))) for one in normal_image_logits]
+    regions = [line(one) for one in normal_image_logits]
     points = [
         OperatingPoint(
             name=f"{target:g}-fp-per-image",
@@ -70,20 +68,36 @@ def fit_calibration(
             name=f"recall-{rate:.0%}".replace("%", "-percent"),
             per="breast",
             target=f"{rate:.0%} of breasts recalled at {prevalence:.1%} prevalence",
-            threshold=weighted_quantile(score, weight, 1 - rate),
+            threshold=min(1.0, threshold_at_recall_rate(score, rate, weight)),
             chosen_on=f"{len(y)} breasts: {data}",
         )
         for rate in RECALL_RATES
     ]
     return Calibration(
-        slope=slope,
-        intercept=intercept,
+        slope=line.slope,
+        intercept=line.intercept,
         prevalence=prevalence,
         fitted_on=f"{len(y)} breasts, {int(y.sum())} with cancer: {data}",
         category_thresholds=tuple(deciles),  # type: ignore[arg-type]  # nine of them, checked by the model
         categories_from=f"deciles of {len(y)} breasts weighted to {prevalence:.1%} with cancer: {data}",
         operating_points=tuple(points),
     )
+
+
+def fit_line(malignant: npt.ArrayLike, logit: npt.ArrayLike, prevalence: float) -> Platt:
+    """Platt's fit on breasts (n,), its intercept shifted from their share of cancers to `prevalence`."""
+    y = np.asarray(malignant, np.int64)
+    platt = fit_platt(y, logit)
+    shift = float(prior_shift(np.zeros(1), float(y.mean()), prevalence)[0])
+    return Platt(platt.slope, platt.intercept + shift)
+
+
+def screening_weights(malignant: npt.ArrayLike, prevalence: float) -> FloatArray:
+    """Weights (n,), summing to 1, under which the share `prevalence` of breasts has cancer, as in screening."""
+    y = np.asarray(malignant, np.int64)
+    cancers = max(1, int((y == 1).sum()))
+    others = max(1, int((y == 0).sum()))
+    return np.where(y == 1, prevalence / cancers, (1 - prevalence) / others).astype(np.float64)
 
 
 def weighted_quantile(value: npt.ArrayLike, weight: npt.ArrayLike, q: float) -> float:

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from screening.cli import one_sentence
+from screening.cli import SOME_FAILED, Model, one_sentence
 from screening.configs import config_dir
+from screening.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
+    from training.datasets.record import Record
     from training.recipe import Recipe
 
+LOG = logging.getLogger(__name__)
+
 Config = Annotated[str, typer.Option("--config", help="Recipe: a YAML file, or the name of a bundled one (bundled).")]
-DataRoot = Annotated[
-    Path, typer.Option("--data-root", help="Folder that the recipe's relative data roots start from.")
-]
+DataRoot = Annotated[Path, typer.Option("--data-root", help="Folder that the recipe's relative data roots start from.")]
 Threads = Annotated[
     int,
-    typer.Option("--threads", min=1, help="Cores for the network. On a machine that also does other work use 1: "
-                 "threads that wait for each other at every layer slow down many times as soon as one is held up."),
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Cores for the network. On a machine that also does other work use 1: threads that wait for each other at "
+        "every layer slow down many times as soon as one is held up.",
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for checkpoints, curves and results; a killed run goes on from it.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for checkpoints, curves and results; a killed run goes on from it.")
+]
+Track = Annotated[bool, typer.Option("--track/--no-track", help="Log to MLflow.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow server or store. Default: SQLite and files in mlruns/.",
+    ),
+]
 
 
 def join(app: typer.Typer) -> None:
     """Add this package's commands to the application."""
+    app.command("train")(train_command)
     app.command("crossval")(crossval_command)
+    app.command("test")(testset_command)
 
 
 def crossval_command(
@@ -40,20 +63,174 @@ def crossval_command(
         int | None, typer.Option("--fold", min=0, help="Train only this fold (from 0); run several side by side.")
     ] = None,
     threads: Threads = 1,
+    track: Track = True,
+    tracking_uri: TrackingUri = None,
 ) -> None:
-    """Train one network a fold and score the women that it never saw."""
+    """Train one network a fold, score the women that it never saw, and measure all folds together.
+
+    When every fold is done, --out holds exams.csv, images.csv, regions.csv (calibrated, out of fold),
+    calibration.yaml and figures.json.
+    """
     with one_sentence():
         import torch
 
-        from training.crossval import train_fold
+        from training.crossval import finished_folds, train_fold
         from training.data import read_records
 
         torch.set_num_threads(threads)
         recipe = _recipe(config, data_root)
+        if fold is not None and fold >= recipe.folds:
+            raise ConfigError(f"--fold: the recipe has folds 0 to {recipe.folds - 1}")
         records = read_records(recipe)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         for k in range(recipe.folds) if fold is None else (fold,):
-            train_fold(records, k, recipe, out, device, write_curve(out / f"fold-{k}" / "curve.csv"))
+            train_fold(records, k, recipe, out, _device(), write_curve(out / f"fold-{k}" / "curve.csv"))
+        if finished_folds(recipe, out):
+            _conclude(recipe, records, out, track, tracking_uri)
+
+
+def _conclude(recipe: Recipe, records: Sequence[Record], out: Path, track: bool, uri: str | None) -> None:
+    """Measure and calibrate the finished folds; write, print and log what came out."""
+    import yaml
+    from rich.console import Console
+
+    from screening.model.bundle import CALIBRATION
+    from training.calibrate import recalibrated
+    from training.crossval import collect, write_out_of_fold
+    from training.figures import calibrate, measure, rich_table, study, write_figures
+
+    results = collect(recipe, out)
+    held_out = study(results, records, recipe)
+    calibration = calibrate(held_out)
+    accuracy = measure(held_out)
+    write_out_of_fold(recalibrated(results, calibration), out)
+    text = yaml.safe_dump(calibration.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    (out / CALIBRATION).write_text(text, encoding="utf-8")
+    write_figures(accuracy, out / "figures.json")
+    console = Console()
+    # Into a file or a pipe the table keeps its lines whole.
+    console = console if console.is_terminal else Console(width=200)
+    console.print(rich_table(accuracy))
+    for note in accuracy.notes:
+        console.print(note)
+    if track:
+        from training.tracking import log_crossval
+
+        log_crossval(held_out, accuracy, out, uri)
+
+
+def train_command(
+    config: Config = "bundled",
+    data_root: DataRoot = Path("."),
+    out: Out = Path("out/train"),
+    crossval: Annotated[
+        Path | None,
+        typer.Option(
+            "--crossval",
+            help="Finished cross-validation of this recipe, which gives the calibration and the figures. Without it, "
+            "the women of fold 0 are held back from training, and give them.",
+        ),
+    ] = None,
+    from_fold: Annotated[
+        int | None,
+        typer.Option("--from-fold", min=0, help="Train nothing: take the network of this fold of --crossval."),
+    ] = None,
+    version: Annotated[str, typer.Option("--version", help="The bundle's version.")] = "0.1.0",
+    threads: Threads = 1,
+    track: Track = True,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Train a model and write its bundle to --out/bundle: weights, card and calibration."""
+    with one_sentence():
+        import torch
+
+        from training.crossval import collect, fold_results, train_fold
+        from training.data import prepare_all, read_records
+        from training.export import make_bundle
+        from training.figures import calibrate, measure, study
+        from training.fit import averaged_network, fit
+        from training.splits import folds
+
+        torch.set_num_threads(threads)
+        recipe = _recipe(config, data_root)
+        records = read_records(recipe)
+        if from_fold is not None and crossval is None:
+            raise ConfigError("--from-fold: say with --crossval which cross-validation the fold belongs to")
+        if crossval is None:
+            train_fold(records, 0, recipe, out, _device(), write_curve(out / "fold-0" / "curve.csv"))
+            crossval, from_fold = out, 0
+        if from_fold is None:
+            held_out = study(collect(recipe, crossval), records, recipe)
+            curve = write_curve(out / "curve.csv")
+            network = fit(prepare_all(records, recipe), recipe, out / "checkpoint.pt", device=_device(), report=curve)
+            learned, limits = records, [ALL_WOMEN.format(folds=recipe.folds)]
+        else:
+            held_out = study(fold_results(crossval, from_fold), records, recipe, from_fold)
+            network = averaged_network(crossval / f"fold-{from_fold}" / "checkpoint.pt", recipe)
+            learned = list(folds(records, recipe.folds, recipe.seed)[from_fold].train)
+            limits = [ONE_FOLD]
+        accuracy = measure(held_out)
+        bundle = out / "bundle"
+        make_bundle(
+            network, recipe, calibrate(held_out), accuracy.cards(), learned, bundle, version=version, limits=limits
+        )
+        LOG.info("bundle: %s", bundle)
+        if track:
+            from training.tracking import log_bundle
+
+            log_bundle(held_out, accuracy, bundle, out, tracking_uri)
+
+
+ALL_WOMEN = (
+    "The weights learned from all women of the data sets. Figures and calibration are those of the same recipe in "
+    "cross-validation: {folds} networks, each judged on women that it never saw."
+)
+ONE_FOLD = (
+    "The weights learned from one part of the women. Figures, calibration, categories and operating points come only "
+    "from the other, held-out women; the calibration's own figures from fitting it on four fifths of them and judging "
+    "it on the last."
+)
+
+
+def testset_command(
+    data: Annotated[
+        str, typer.Option("--data", help="NAME:DIR, a dataset adapter and the folder in its publisher's layout.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results; earlier ones in it are replaced.")],
+    model: Model = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Exams scored at once.")] = os.cpu_count() or 1,
+    half: Annotated[
+        bool | None,
+        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
+    ] = None,
+) -> None:
+    """Score a data set with a bundle: exams.csv, images.csv and regions.csv under --out.
+
+    Exit code 0: every exam is scored or rejected with its reason. 1: some failed, the rest is done. 2: wrong use.
+    """
+    with one_sentence():
+        name, separator, folder = data.partition(":")
+        if not separator or not folder:
+            raise ConfigError(f"--data: {data!r} is not NAME:DIR, such as rsna:/data/rsna")
+
+        from screening.model.bundle import load_bundle
+        from screening.model.precision import bfloat16_pays
+        from screening.result import Status
+        from training.datasets import read_dataset
+        from training.testset import score_dataset
+
+        records = read_dataset(name, Path(folder), masks=False)
+        bundle = load_bundle(model)
+        use_half = bfloat16_pays(bundle.device) if half is None else half
+        results = score_dataset(records, bundle, out, workers=workers, half=use_half)
+        failed = sum(result.status is Status.FAILED for result in results)
+        typer.echo(f"{len(results)} exams, {failed} failed; tables in {out}")
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _recipe(config: str, data_root: Path) -> Recipe:

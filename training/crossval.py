@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from screening.errors import ConfigError
 from screening.model.bundle import Bundle, Card
 from screening.model.network import MammogramNet
 from screening.result import ExamResult
@@ -28,7 +29,13 @@ STORE = "out-of-fold.sqlite"
 
 
 def train_fold(
-    records: Sequence[Record], fold: int, recipe: Recipe, out: Path, device: torch.device, report: Report, workers: int = 0
+    records: Sequence[Record],
+    fold: int,
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    report: Report,
+    workers: int = 0,
 ) -> None:
     """Train fold `fold` (from 0) and store its answers on the held-out women in `out/fold-K/`; done once, kept.
 
@@ -80,11 +87,17 @@ def uncalibrated_bundle(network: MammogramNet, recipe: Recipe, model_id: str, de
 
 def collect(recipe: Recipe, out: Path) -> list[ExamResult]:
     """The out-of-fold results of all folds, uncalibrated, sorted by exam. Every exam was scored by one fold."""
-    results: list[ExamResult] = []
-    for fold in range(recipe.folds):
-        with ResultStore(out / f"fold-{fold}" / STORE) as store:
-            results += store.results()
+    results = [result for fold in range(recipe.folds) for result in fold_results(out, fold)]
     return sorted(results, key=lambda result: result.exam_id)
+
+
+def fold_results(out: Path, fold: int) -> list[ExamResult]:
+    """The results of one fold's held-out women, uncalibrated. Raises `ConfigError` if the fold has none yet."""
+    store_file = out / f"fold-{fold}" / STORE
+    if not (out / f"fold-{fold}" / "done").exists():
+        raise ConfigError(f"{store_file.parent}: the fold is not finished; run screening crossval first")
+    with ResultStore(store_file) as store:
+        return list(store.results())
 
 
 def finished_folds(recipe: Recipe, out: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from screening.errors import ImageError
 from screening.exam import Exam, Image
@@ -28,6 +28,7 @@ class DatasetExams:
             pixels = read_pixels(self.records[image.image_id])
         except ImageError as error:
             return LoadedImage(image, Status.FAILED, rejection=Rejection(Reason.UNREADABLE, str(error)))
+        image = replace(image, rows=pixels.shape[0], columns=pixels.shape[1])
         try:
             prepared = prepare(pixels, image.pixel_spacing_mm, preparation)
         except ImageError as error:
@@ -64,7 +65,7 @@ def _exam(key: tuple[str, str, str], records: Sequence[Record]) -> Exam:
 
 
 def _image(record: Record) -> Image:
-    # Rows and columns are the file's own; they are read with the pixels and only reported.
+    # Rows and columns are the file's own; `load` fills them in.
     return Image(
         image_id=image_id(record),
         path=record.path,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from screening.errors import ConfigError
 from screening.model.network import Architecture, MammogramNet
 from training.batches import Batch, Collate, EpochOrder, Samples, load_batches
 from training.cache import PreparedRecord
@@ -101,6 +102,18 @@ def fit(
             _save(state, checkpoint)
             report(figures, state.epoch)
     return _finished(state)
+
+
+def averaged_network(checkpoint: Path, recipe: Recipe) -> MammogramNet:
+    """The averaged network of a checkpoint, in evaluation mode on the CPU. Raises `ConfigError` if there is none."""
+    if not checkpoint.is_file():
+        raise ConfigError(f"{checkpoint}: there is no such checkpoint; train first")
+    content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    network = MammogramNet(Architecture(recipe.backbone, recipe.channels))
+    prefix = "module."
+    average: dict[str, Tensor] = content["average"]
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in average.items() if k.startswith(prefix)})
+    return network.eval()
 
 
 def _begin(recipe: Recipe, device: torch.device) -> Fit:

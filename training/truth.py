@@ -32,9 +32,7 @@ def breasts(results: Iterable[ExamResult], records: dict[str, Record], dataset: 
     rows = []
     for result in results:
         for breast in result.breasts:
-            record = next(
-                records[i.image.image_id] for i in result.images if i.image.laterality is breast.laterality
-            )
+            record = next(records[i.image.image_id] for i in result.images if i.image.laterality is breast.laterality)
             if record.dataset == dataset and record.malignant is not None:
                 rows.append((record.woman, int(record.malignant), breast.score, record))
     return Breasts(
@@ -59,8 +57,10 @@ class Localised:
         return len(self.woman)
 
 
-def localised(results: Iterable[ExamResult], records: dict[str, Record], dataset: str, malignant_only: bool) -> Localised:
-    """Regions against lesions. With `malignant_only`, benign lesions are no targets (a mark on one is a false positive).
+def localised(
+    results: Iterable[ExamResult], records: dict[str, Record], dataset: str, malignant_only: bool
+) -> Localised:
+    """Regions against lesions. With `malignant_only`, benign lesions are no targets: a mark on one is a false positive.
 
     Images that were not scored stay in, without regions: a lesion that was not read is a lesion missed.
     """
@@ -88,7 +88,7 @@ def localised(results: Iterable[ExamResult], records: dict[str, Record], dataset
 
 @dataclass(frozen=True)
 class Densities:
-    """Density category (0–3 for A–D) by truth and by the model, one row a breast with a label."""
+    """Density category (0–3 for A–D) by truth and by the model (of the whole breast), one row a scored image."""
 
     woman: npt.NDArray[np.str_]
     truth: IntArray
@@ -96,7 +96,7 @@ class Densities:
 
 
 def densities(results: Iterable[ExamResult], records: dict[str, Record], dataset: str) -> Densities:
-    """Density of the breasts of one data set that carry a label."""
+    """Density of the images of one data set that carry a label."""
     rows = []
     for result in results:
         for breast in result.breasts:
@@ -107,5 +107,7 @@ def densities(results: Iterable[ExamResult], records: dict[str, Record], dataset
                 if record.dataset == dataset and record.density in DENSITIES and breast.density is not None:
                     rows.append((record.woman, DENSITIES.index(record.density), DENSITIES.index(breast.density)))
     return Densities(
-        np.array([r[0] for r in rows]), np.array([r[1] for r in rows], np.int64), np.array([r[2] for r in rows], np.int64)
+        np.array([r[0] for r in rows]),
+        np.array([r[1] for r in rows], np.int64),
+        np.array([r[2] for r in rows], np.int64),
     )

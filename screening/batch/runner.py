@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -15,14 +16,19 @@ from typing import Any
 import torch
 
 from screening.batch.read_ahead import ReadAhead
+from screening.errors import StoreError
 from screening.exam import Exam
 from screening.model.bundle import Bundle
 from screening.report import write_figures, write_report
 from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Rejection, Status
 from screening.scoring import Answer, score
 from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore, write_batch_json, write_tables
+from screening.store.files import write_errors
 
 LOG = logging.getLogger(__name__)
+
+RESULT_FILES = ("exams.csv", "images.csv", "regions.csv", "batch.json", "report.html")
+"""What is written when a batch ends; made from the store."""
 
 Progress = Callable[[ExamResult, int, int], None]
 """Called after each exam with its result, how many are done, and how many there are."""
@@ -66,15 +72,15 @@ def run_batch(batch: Batch, bundle: Bundle, out: Path, on_progress: Progress | N
         store.add_rejections(batch.rejections)
         done = store.finished(bundle.model_id) if batch.resume else set()
         waiting = [exam for exam in batch.exams if exam.exam_id not in done]
+        left: list[Exam] = []
+        interrupted = False
         try:
-            reached = _score_all(waiting, batch, bundle, store, out, on_progress)
-            interrupted = False
+            _score_all(waiting, batch, bundle, store, out, on_progress)
         except KeyboardInterrupt:
             interrupted = True
-            finished = store.finished(bundle.model_id)
-            reached = sum(exam.exam_id in finished for exam in waiting)
             LOG.warning("stopped by the user; what was finished is written")
-        left = [] if not interrupted else [e for e in waiting if e.exam_id not in store.finished(bundle.model_id)]
+            stored = {result.exam_id for result in store.results(bundle.model_id)}
+            left = [exam for exam in waiting if exam.exam_id not in stored]
         counts = store.counts(bundle.model_id, len(left), sum(len(exam.images) for exam in left))
         seconds = time.perf_counter() - clock
         summary = BatchSummary(
@@ -87,12 +93,19 @@ def run_batch(batch: Batch, bundle: Bundle, out: Path, on_progress: Progress | N
             counts=counts,
             reference=full_colour(bundle),
             config=batch.config,
-            timings={"total": seconds, "per_exam": seconds / max(1, reached)},
+            timings={"total": seconds, "per_exam": seconds / max(1, len(waiting) - len(left))},
         )
         store.add_batch(summary)
-        write_tables(store, out, bundle.model_id)
-        write_batch_json(out, summary)
-        write_report(out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all)
+        try:
+            write_tables(store, out, bundle.model_id)
+            write_batch_json(out, summary)
+            write_report(out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all)
+        except BaseException:
+            # Of files that belong together and could not all be written, none may pass for the result. The store has
+            # everything; another run with `resume` writes them anew.
+            with contextlib.suppress(OSError):
+                _discard(out, RESULT_FILES)
+            raise
     return Outcome(counts, interrupted)
 
 
@@ -102,36 +115,47 @@ def full_colour(bundle: Bundle) -> float:
 
 
 def _open(out: Path, resume: bool) -> ResultStore:
-    if not resume and (out / STORE_NAME).is_file():
-        LOG.info("replacing the results of an earlier batch in %s", out)
-        for suffix in ("", "-wal", "-shm"):
-            (out / f"{STORE_NAME}{suffix}").unlink(missing_ok=True)
+    if not resume:
+        if (out / STORE_NAME).is_file():
+            LOG.info("replacing the results of an earlier batch in %s", out)
+        with write_errors(out):
+            # The tables go at once: whatever becomes of this batch, they are not its result.
+            _discard(out, (*RESULT_FILES, STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"))
         shutil.rmtree(out / "heatmaps", ignore_errors=True)
     return ResultStore(out / STORE_NAME)
 
 
+def _discard(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (out / name).unlink(missing_ok=True)
+
+
 def _score_all(
     exams: Sequence[Exam], batch: Batch, bundle: Bundle, store: ResultStore, out: Path, on_progress: Progress | None
-) -> int:
+) -> None:
     with ReadAhead(iter(exams), bundle, batch.workers, batch.half) as ask:
         for count, exam in enumerate(exams, start=1):
-            result = _score_or_fail(exam, bundle, ask)
-            write_figures(out, result, full_colour(bundle))
-            store.add(result)
+            result = _finish_or_fail(exam, bundle, store, out, ask)
             if on_progress is not None:
                 on_progress(result, count, len(exams))
-    return len(exams)
 
 
-def _score_or_fail(exam: Exam, bundle: Bundle, ask: Answer) -> ExamResult:
+def _finish_or_fail(exam: Exam, bundle: Bundle, store: ResultStore, out: Path, ask: Answer) -> ExamResult:
+    """Score, draw and store one exam."""
     try:
-        return score(exam, bundle, ask)
+        result = score(exam, bundle, ask)
+        write_figures(out, result, full_colour(bundle))
+        store.add(result)
+    except StoreError:
+        raise  # no disk, no batch
     except Exception as error:
         # The one place where an unforeseen error is caught: it costs this exam, never the night. It is a bug, so its
         # trace goes to the log; the exam is failed, and so are its images.
         LOG.exception("exam %s failed", exam.exam_id)
         rejection = Rejection(Reason.UNREADABLE, f"an unforeseen {type(error).__name__}; see the log and report it")
-        return failed(exam, bundle, rejection)
+        result = failed(exam, bundle, rejection)
+        store.add(result)
+    return result
 
 
 def failed(exam: Exam, bundle: Bundle, rejection: Rejection) -> ExamResult:

@@ -18,10 +18,6 @@ from screening.result import Reason, Rejection, Status
 PREVIEW_ROWS = 1000
 """Height of the picture of an image that the report shows."""
 
-SMALLEST_SIDE = 64
-"""Rows or columns below this are no mammogram."""
-
-
 @dataclass(frozen=True)
 class LoadedImage:
     """An image ready to be scored (`prepared` and `preview` are set), or not (`rejection` says why)."""
@@ -36,12 +32,8 @@ class LoadedImage:
 
 def load_image(image: Image, preparation: Preparation) -> LoadedImage:
     """Decode, check and prepare one image. What is wrong with it becomes its rejection or failure, never an error."""
-    if min(image.rows, image.columns) < SMALLEST_SIDE:
-        return _unscored(
-            image, Status.REJECTED, Reason.TOO_SMALL, f"the image has only {image.columns} × {image.rows} pixels"
-        )
     try:
-        pixels = load_display(image.path)
+        pixels = load_display(image.path, threads=1)  # several images are loaded at once
     except ImageError as error:
         return _unscored(image, Status.FAILED, Reason.UNREADABLE, f"{image.path.name}: {error}")
     if pixels.min() == pixels.max():

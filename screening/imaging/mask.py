@@ -58,8 +58,8 @@ def find_breast(pixels: npt.NDArray[np.integer]) -> BreastMask:
     """Find the breast in a displayed mammogram.
 
     `pixels`: unsigned integers (rows, columns), normally bright tissue on dark background; an image stored with white
-    background is recognised and inverted. The method thresholds just above the background, opens the result to cut
-    off labels and film borders, and keeps the component that reaches the chest-wall edge with the largest area.
+    background is recognised and inverted. The method thresholds just above the air, opens the result to cut off labels
+    and film borders, and keeps the largest component.
 
     Raises `ImageError` when no breast-like object is found.
     """
@@ -69,15 +69,22 @@ def find_breast(pixels: npt.NDArray[np.integer]) -> BreastMask:
     factor = max(rows, columns) / _WORKING_PIXELS
     size = (max(1, round(columns / factor)), max(1, round(rows / factor)))
     small: npt.NDArray[Any] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR)
-    image = _stretched(small)
-    inverted = looks_inverted(image)
+    inverted = looks_inverted(small)
     if inverted:
-        image = 255 - image
-    mask = _largest_breast(_without_borders(_foreground(image)))
+        small = np.iinfo(pixels.dtype).max - small
+    mask = _breast_in(_stretched(small))
+    if mask is not None:
+        # Once more, on a grey scale that labels and film borders have no say in: so they change nothing.
+        near = cv2.dilate(mask.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0
+        mask = _breast_in(_stretched(small, near))
     if mask is None:
         raise ImageError("no breast was found in the pixels (blank, saturated or not a mammogram)")
     side, confidence = _chest_wall(mask)
     return BreastMask(mask, (columns / size[0], rows / size[1]), side, confidence, inverted)
+
+
+def _breast_in(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None:
+    return _largest_breast(_without_borders(_foreground(image)))
 
 
 def looks_inverted(image: npt.NDArray[np.integer]) -> bool:
@@ -94,9 +101,9 @@ def looks_inverted(image: npt.NDArray[np.integer]) -> bool:
     return bool(crowds.sum() > 0 and ring.sum() > 0)
 
 
-def _stretched(image: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Scale robustly to uint8, so that thresholds mean the same at every bit depth."""
-    low, high = np.percentile(image, [0.5, 99.5])
+def _stretched(image: npt.NDArray[Any], where: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.uint8]:
+    """Scale robustly to uint8, so that thresholds mean the same at every bit depth; `where`: the pixels that set it."""
+    low, high = np.percentile(image if where is None else image[where], [0.5, 99.5])
     if high <= low:
         low, high = float(image.min()), float(image.max())
     if high <= low:
@@ -107,12 +114,17 @@ def _stretched(image: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 def _foreground(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Threshold above the background's mode: digital background is one value, film's is a narrow noisy hump."""
     blurred = cv2.GaussianBlur(image, (5, 5), 0)
-    histogram = np.bincount(blurred.ravel(), minlength=256).astype(np.float64)
+    # A scanned film's air is brighter than the bars that pad it to a rectangle: then that value is rare between them.
+    padding = image == image.min()
+    film = np.ix_(padding.mean(axis=1) < 0.85, padding.mean(axis=0) < 0.85)
+    framed = padding[film].size > 0.2 * padding.size and padding[film].mean() < 0.03
+    seen = blurred[film] if framed else blurred
+    histogram = np.bincount(seen.ravel(), minlength=256).astype(np.float64)
     smooth = np.convolve(histogram, np.ones(5) / 5, mode="same")
     mode = int(np.argmax(smooth[:128]))
     if histogram[: max(0, mode - 12)].sum() > 0.05 * histogram.sum():
         mode = 0  # Much is darker: this is tissue, which fills the image and leaves hardly any air.
-    near = blurred[np.abs(blurred.astype(np.int16) - mode) <= 12].astype(np.float32)
+    near = seen[np.abs(seen.astype(np.int16) - mode) <= 12].astype(np.float32)
     spread = 1.4826 * float(np.median(np.abs(near - np.median(near)))) if near.size else 0.0
     otsu, _ = cv2.threshold(blurred, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     threshold = min(mode + max(3.0, 5.0 * spread), max(float(otsu), mode + 3.0))
@@ -127,7 +139,8 @@ def _without_borders(foreground: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]
         limit = len(filled) // 12
         for order in (np.arange(len(filled)), np.arange(len(filled))[::-1]):
             run = int(np.argmin(filled[order] > 0.97)) if (filled[order] <= 0.97).any() else len(filled)
-            if 0 < run <= limit:
+            # A border stands apart; a strip of tissue along the chest wall goes on into the breast.
+            if 0 < run <= limit and filled[order[run : run + 3]].mean() < 0.5:
                 index = order[:run]
                 if axis == 0:
                     cleaned[:, index] = False

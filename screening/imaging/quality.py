@@ -26,7 +26,7 @@ ANTERIOR_CONTACT_MM = 10.0
 """The front of a breast in the frame touches no edge: 0.8 % of digital images, all of them cut off."""
 BORDER_CONTACT_MM = 40.0
 """Below, and above in CC, a large breast may graze the edge near the chest wall: up to 40 mm in 97 % of digital images.
-What has more is cut off; so are 40 % of the films."""
+What has more is cut off, as a third of the films is at the lower edge."""
 SATURATED_SHARE = 0.05
 """Of the breast's pixels; at most 0.011 on digital images, above it in 1 % of the contrast set (enhancing cancers)."""
 BLACK_SHARE = 0.10

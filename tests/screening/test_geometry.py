@@ -44,8 +44,8 @@ def test_region_corners_come_back_far_within_half_a_source_pixel(
 def test_the_prepared_image_covers_the_crop_from_edge_to_edge(geometry: Geometry) -> None:
     corners = [[-0.5, -0.5], [geometry.columns - 0.5, geometry.rows - 0.5]]
     found = np.sort(geometry.to_source(corners), axis=0)
-    first = np.array([geometry.x0, geometry.y0]) - 0.5
-    np.testing.assert_allclose(found, [first, first + [geometry.width, geometry.height]], atol=1e-6)
+    first, size = np.array([geometry.x0, geometry.y0]) - 0.5, np.array([geometry.width, geometry.height])
+    np.testing.assert_allclose(found, [first, first + size], atol=1e-6)
 
 
 @given(geometries, st.floats(0.1, 0.9), st.floats(0.1, 0.9))

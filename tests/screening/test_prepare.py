@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,11 +21,13 @@ from tests.support.phantoms import WHITE, synthetic_mammogram
 ROWS, COLUMNS = 800, 640
 SPACING = (0.3, 0.3)
 PREPARATION = Preparation(0.5)
+LABEL_CHANGE = 0.0005
+"""Mean absolute change of prepared brightness, of 0 to 1, that things beside the breast may make."""
 IMAGES = [("L", "CC"), ("R", "CC"), ("L", "MLO"), ("R", "MLO")]
 
 
 @cache
-def drawn(laterality: str = "L", view: str = "CC", **options: object) -> npt.NDArray[np.uint16]:
+def drawn(laterality: str = "L", view: str = "CC", **options: Any) -> npt.NDArray[np.uint16]:
     """A phantom, drawn once; not to be written to."""
     image = synthetic_mammogram(ROWS, COLUMNS, laterality, view, **options)
     image.flags.writeable = False
@@ -32,7 +35,7 @@ def drawn(laterality: str = "L", view: str = "CC", **options: object) -> npt.NDA
 
 
 @cache
-def prepared(laterality: str = "L", view: str = "CC", **options: object) -> Prepared:
+def prepared(laterality: str = "L", view: str = "CC", **options: Any) -> Prepared:
     """The phantom, prepared once."""
     return prepare(drawn(laterality, view, **options), SPACING, PREPARATION)
 
@@ -77,11 +80,15 @@ def test_prepared_pixels_have_the_spacing_asked_for(size: float, row_mm: float, 
 
 
 @given(image=st.sampled_from(IMAGES), upside_down=st.booleans(), x=st.floats(0.1, 0.35), y=st.floats(0.45, 0.7))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bright_spot_appears_where_the_geometry_says(
     image: tuple[str, str], upside_down: bool, x: float, y: float
 ) -> None:
-    plain = drawn(*image)[::-1] if upside_down else drawn(*image)
+    # A brighter disc elsewhere sets the top of the scale, so that the spot is not clipped.
+    disc = np.zeros((ROWS, COLUMNS), np.uint8)
+    cv2.circle(disc, (COLUMNS - 90 if image[0] == "R" else 90, 270), 40, 1, cv2.FILLED)
+    plain = np.where(disc > 0, np.uint16(60_000), drawn(*image))
+    plain = plain[::-1] if upside_down else plain
     column, row = x * COLUMNS, y * ROWS
     column = COLUMNS - 1 - column if image[0] == "R" else column
     row = ROWS - 1 - row if upside_down else row
@@ -94,13 +101,13 @@ def test_bright_spot_appears_where_the_geometry_says(
     gain[gain < 0.3 * gain.max()] = 0
     at = np.mgrid[: gain.shape[0], : gain.shape[1]]
     seen = np.array([(at[1] * gain).sum(), (at[0] * gain).sum()]) / gain.sum()
-    assert np.abs(seen - after.geometry.to_prepared([column, row])).max() < 0.2
+    assert np.abs(seen - after.geometry.to_prepared([column, row])).max() < 0.1
     assert np.abs(after.geometry.to_source(seen) - [column, row]).max() < 0.5
 
 
 @pytest.mark.parametrize("options", [{}, {"film": True}, {"label": "near"}])
 @pytest.mark.parametrize("view", ["CC", "MLO"])
-def test_mirrored_image_gives_the_same_pixels_and_the_mirrored_geometry(view: str, options: dict[str, object]) -> None:
+def test_mirrored_image_gives_the_same_pixels_and_the_mirrored_geometry(view: str, options: dict[str, Any]) -> None:
     one, other = prepared("L", view, **options), prepare(drawn("L", view, **options)[:, ::-1], SPACING, PREPARATION)
     geometry = one.geometry
     assert other.geometry == replace(geometry, x0=COLUMNS - geometry.x0 - geometry.width, flip_x=True)
@@ -122,15 +129,16 @@ def test_image_stored_upside_down_gives_the_same_pixels(laterality: str, view: s
 @pytest.mark.parametrize("film", [False, True], ids=["digital", "film"])
 def test_label_beside_the_breast_changes_next_to_nothing(label: str, laterality: str, view: str, film: bool) -> None:
     with_label = prepared(laterality, view, film=film, label=label)
-    assert change(prepared(laterality, view, film=film), with_label) < 0.002
+    assert change(prepared(laterality, view, film=film), with_label) < LABEL_CHANGE
 
 
 def test_text_and_scratches_outside_change_next_to_nothing() -> None:
-    written = drawn().copy()
+    ink = np.zeros((ROWS, COLUMNS), np.uint8)
     for line, words in enumerate(("R CC", "28 kV 90 mAs", "2019")):
-        cv2.putText(written, words, (430, 60 + 34 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.9, WHITE, 2)
-    cv2.line(written, (560, 700), (620, 790), WHITE, 2)
-    assert change(prepared(), prepare(written, SPACING, PREPARATION)) < 0.002
+        cv2.putText(ink, words, (430, 60 + 34 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.9, 255, 2)
+    cv2.line(ink, (560, 700), (620, 790), 255, 2)
+    written = np.where(ink > 0, np.uint16(WHITE), drawn())
+    assert change(prepared(), prepare(written, SPACING, PREPARATION)) < LABEL_CHANGE
 
 
 def test_film_border_and_grain_change_little() -> None:
@@ -140,10 +148,10 @@ def test_film_border_and_grain_change_little() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"label": "far"}])
 @pytest.mark.parametrize(("laterality", "view"), IMAGES)
-def test_negative_gives_the_same_pixels(laterality: str, view: str, options: dict[str, object]) -> None:
+def test_negative_gives_the_same_pixels(laterality: str, view: str, options: dict[str, Any]) -> None:
     negative = prepare(WHITE - drawn(laterality, view, **options), SPACING, PREPARATION)
     assert negative.mask.inverted
-    assert change(prepared(laterality, view, **options), negative) < 0.002
+    assert change(prepared(laterality, view, **options), negative) < 0.005
 
 
 def test_eight_bits_give_nearly_what_sixteen_give() -> None:
@@ -158,7 +166,6 @@ def test_scale_and_offset_of_the_grey_values_do_not_matter() -> None:
 
 
 WINDOWS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
-    "narrow window": lambda g: np.clip(1.4 * g, 0, 1),
     "gamma 0.8": lambda g: g**0.8,
     "gamma 1.25": lambda g: g**1.25,
     "sigmoid": lambda g: 1 / (1 + np.exp(-6 * (g - 0.4))),
@@ -166,10 +173,10 @@ WINDOWS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]]
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_other_vendors_window_moves_brightness_by_less_than_a_tenth(window: str) -> None:
+def test_other_vendors_window_moves_brightness_by_a_twentieth_at_most(window: str) -> None:
     shown = np.rint(WINDOWS[window](drawn(view="MLO") / WHITE) * WHITE).astype(np.uint16)
     found = prepare(shown, SPACING, PREPARATION)
-    assert change(prepared(view="MLO"), found) < (0.002 if window == "narrow window" else 0.1)
+    assert change(prepared(view="MLO"), found) < 0.05
 
 
 def test_two_runs_give_the_same_bytes() -> None:
@@ -178,7 +185,7 @@ def test_two_runs_give_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("spacing", [(3.0, 3.0), (0.3, 1.5), (2.0, 0.3), (1e9, 1e9)])
 def test_spacing_that_makes_the_breast_a_giant_is_refused(spacing: tuple[float, float]) -> None:
-    with pytest.raises(ImageError, match="the pixel spacing in the header .* must be wrong"):
+    with pytest.raises(ImageError, match=r"the pixel spacing in the header .* must be wrong"):
         prepare(drawn(), spacing, PREPARATION)
 
 

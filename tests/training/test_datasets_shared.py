@@ -27,11 +27,8 @@ BLANK = "1942326353"
 
 
 def real_table(name: str) -> Path:
-    """A publisher's table inside the package `mammoclip`; skips the test where that is not installed."""
-    try:
-        files = importlib.metadata.files("mammoclip") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the package mammoclip with the publishers' tables is not installed")
+    """A publisher's table inside the package `mammoclip`."""
+    files = importlib.metadata.files("mammoclip") or []
     return next(Path(str(file.locate())) for file in files if file.name == name)
 
 

@@ -62,10 +62,11 @@ def find_adapter(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
-def read_dataset(name: str, root: Path) -> list[Record]:
+def read_dataset(name: str, root: Path, *, masks: bool = True) -> list[Record]:
     """Every image of the dataset `name` under `root`, in the order of the publisher's tables.
 
-    Raises `ConfigError` that names the table, column, value, image or mask that is missing or malformed.
+    `masks`: whether the lesions' mask files must be there; who only scores the images does not need them. Raises
+    `ConfigError` that names the table, column, value, image or mask that is missing or malformed.
     """
     adapter = find_adapter(name)
     if not root.is_dir():
@@ -73,7 +74,8 @@ def read_dataset(name: str, root: Path) -> list[Record]:
     records = adapter(root)
     for record in records:
         require_file(record.path, "image")
-    for mask in {lesion.mask_path for record in records for lesion in record.lesions or () if lesion.mask_path}:
+    named = {lesion.mask_path for record in records for lesion in record.lesions or () if lesion.mask_path}
+    for mask in named if masks else ():
         require_file(mask, "mask")
     return records
 
