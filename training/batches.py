@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,8 +62,8 @@ def dense_truth(
         if lesion.kind == "misplaced":
             continue
         core = _core(area, shape)
-        target[core] = benign_target if lesion.malignant is False else 1.0
-        weight[core] = 1 / np.count_nonzero(core)
+        target[core] = np.maximum(target[core], benign_target if lesion.malignant is False else 1.0)
+        weight[core] += 1 / np.count_nonzero(core)
     return target, weight
 
 
@@ -108,21 +109,22 @@ class EpochOrder:
         drawn = np.array([r.record.malignant is False and r.record.lesions is None for r in records])
         positives = np.array([r.record.malignant is True and r.record.lesions is None for r in records])
         self.always, self.normals = np.flatnonzero(~drawn), np.flatnonzero(drawn)
-        self.count = min(len(self.normals), round(negatives_per_positive * max(1, int(positives.sum()))))
+        count = min(len(self.normals), round(negatives_per_positive * max(1, int(positives.sum()))))
+        # Batches are filled by drawing a few normals less; nothing else may be missing from an epoch.
+        spare = (len(self.always) + count) % batch_size
+        self.count = count - spare if spare <= count and len(self.always) + count > batch_size else count
         self.batch_size, self.seed = batch_size, seed
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
-        return max(1, (len(self.always) + self.count) // self.batch_size)
+        """Batches an epoch; only where normals are too few to even it out, the last taken is not full."""
+        return max(1, math.ceil((len(self.always) + self.count) / self.batch_size))
 
     def batches(self, epoch: int) -> list[list[tuple[int, int | None]]]:
         """The epoch's batches of sample keys."""
         rng = np.random.default_rng([self.seed, epoch])
         chosen = np.concatenate([self.always, rng.choice(self.normals, self.count, replace=False)])
         chosen = rng.permutation(chosen)
-        if len(chosen) > self.batch_size:
-            chosen = chosen[: self.steps * self.batch_size]
         # Sorted by size within stretches of eight batches: alike in size, yet mixed in content from epoch to epoch.
         stretch = 8 * self.batch_size
         ordered = np.concatenate(
@@ -179,6 +181,8 @@ def load_batches(
             samples,
             batch_sampler=batches,
             num_workers=workers,
+            # Its own generator: a loader draws from it at its start, and a resumed run starts one more.
+            generator=torch.Generator(),
             collate_fn=collate,
             prefetch_factor=4 if workers else None,
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.datasets.record import Record
+    from training.figures import Accuracy
     from training.recipe import Recipe
 
 LOG = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def crossval_command(
         from training.data import read_records
 
         torch.set_num_threads(threads)
-        recipe = _recipe(config, data_root)
+        recipe = read_recipe(config, data_root)
         if fold is not None and fold >= recipe.folds:
             raise ConfigError(f"--fold: the recipe has folds 0 to {recipe.folds - 1}")
         records = read_records(recipe)
@@ -91,12 +92,11 @@ def crossval_command(
 def _conclude(recipe: Recipe, records: Sequence[Record], out: Path, track: bool, uri: str | None) -> None:
     """Measure and calibrate the finished folds; write, print and log what came out."""
     import yaml
-    from rich.console import Console
 
     from screening.model.bundle import CALIBRATION
     from training.calibrate import recalibrated
     from training.crossval import collect, write_out_of_fold
-    from training.figures import calibrate, measure, rich_table, study, write_figures
+    from training.figures import calibrate, measure, study, write_figures
 
     results = collect(recipe, out)
     held_out = study(results, records, recipe)
@@ -106,12 +106,7 @@ def _conclude(recipe: Recipe, records: Sequence[Record], out: Path, track: bool,
     text = yaml.safe_dump(calibration.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
     (out / CALIBRATION).write_text(text, encoding="utf-8")
     write_figures(accuracy, out / "figures.json")
-    console = Console()
-    # Into a file or a pipe the table keeps its lines whole.
-    console = console if console.is_terminal else Console(width=200)
-    console.print(rich_table(accuracy))
-    for note in accuracy.notes:
-        console.print(note)
+    print_figures(accuracy)
     if track:
         from training.tracking import log_crossval
 
@@ -151,7 +146,7 @@ def train_command(
         from training.splits import folds
 
         torch.set_num_threads(threads)
-        recipe = _recipe(config, data_root)
+        recipe = read_recipe(config, data_root)
         records = read_records(recipe)
         if from_fold is not None and crossval is None:
             raise ConfigError("--from-fold: say with --crossval which cross-validation the fold belongs to")
@@ -178,6 +173,20 @@ def train_command(
             from training.tracking import log_bundle
 
             log_bundle(held_out, accuracy, bundle, out, tracking_uri)
+
+
+def print_figures(accuracy: Accuracy) -> None:
+    """Print the figures with their targets, and what has to be known about them."""
+    from rich.console import Console
+
+    from training.figures import rich_table
+
+    console = Console()
+    # Into a file or a pipe the table keeps its lines whole.
+    console = console if console.is_terminal else Console(width=200)
+    console.print(rich_table(accuracy))
+    for note in accuracy.notes:
+        console.print(note)
 
 
 ALL_WOMEN = (
@@ -233,7 +242,8 @@ def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _recipe(config: str, data_root: Path) -> Recipe:
+def read_recipe(config: str, data_root: Path) -> Recipe:
+    """The recipe in a file, or the bundled one of that name."""
     from training.recipe import load_recipe
 
     bundled = config_dir("training") / f"{config}.yaml"

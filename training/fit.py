@@ -123,10 +123,11 @@ def _begin(recipe: Recipe, device: torch.device) -> Fit:
         load_imagenet_lite0(network.backbone)
     settings = recipe.optimisation
     freeze_stages(network, settings.frozen_stages)
-    network.backbone.set_grad_checkpointing(settings.gradient_checkpointing)
+    network.backbone.set_grad_checkpointing(settings.gradient_checkpointing)  # type: ignore[operator]
     # Channels last is the layout that CPU and GPU kernels for depthwise convolutions are written for.
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average_decay), use_buffers=True)
+    averaging = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
     if device.type == "cpu" and settings.mixed_precision:
         depthwise_in_float32(network)
     return Fit(network, average, AdamW(_parameter_groups(network, recipe)))
@@ -221,7 +222,8 @@ def _out_of_patience(state: Fit, recipe: Recipe) -> bool:
 
 
 def _finished(state: Fit) -> MammogramNet:
-    network: MammogramNet = state.average.module
+    network = state.average.module
+    assert isinstance(network, MammogramNet)
     return network.eval()
 
 

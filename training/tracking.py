@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from screening.errors import ConfigError
 from screening.model.bundle import LOCAL_REGISTRY
 from training.crossval import fold_results
-from training.figures import Accuracy, Study, measure, study
+from training.figures import Accuracy, Measured, Study, measure, study
 from training.plots import case_pictures, froc_picture, reliability_picture, roc_picture
 from training.recipe import Recipe
 from training.splits import manifest
@@ -38,12 +38,12 @@ def log_crossval(held_out: Study, accuracy: Accuracy, out: Path, uri: str | None
     `uri`: a tracking server or store; by default `mlruns/`.
     """
     with _run(f"crossval {held_out.recipe.name}", held_out, uri) as run:
-        _log_figures(accuracy)
+        _log_figures((*accuracy.figures, *accuracy.subgroups))
         for fold in range(held_out.recipe.folds):
             folder = out / f"fold-{fold}"
             _log_curve(folder / "curve.csv", f"fold-{fold}/")
             of_fold = study(fold_results(out, fold), held_out.records, held_out.recipe, fold)
-            _log_figures(measure(of_fold), f"fold-{fold}/")
+            _log_figures(measure(of_fold).figures, f"fold-{fold}/")
         for name in ("figures.json", "calibration.yaml", "exams.csv", "images.csv", "regions.csv"):
             if (out / name).is_file():
                 mlflow.log_artifact(str(out / name), "out-of-fold")
@@ -58,7 +58,7 @@ def log_bundle(held_out: Study, accuracy: Accuracy, bundle: Path, out: Path, uri
     """
     name = held_out.recipe.name
     with _run(f"train {name}", held_out, uri) as run:
-        _log_figures(accuracy)
+        _log_figures((*accuracy.figures, *accuracy.subgroups))
         _log_curve(out / "curve.csv", "")
         mlflow.log_artifacts(str(bundle), BUNDLE)
         client = MlflowClient()
@@ -78,7 +78,9 @@ def _run(name: str, held_out: Study, uri: str | None) -> Iterator[str]:
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             # A server keeps artifacts where it was told to; the local store keeps them beside its database.
             place = None if uri else (STORE / "artifacts").resolve().as_uri()
-            mlflow.create_experiment(EXPERIMENT, artifact_location=place)
+            # The kind of experiment decides what MLflow's page shows first: curves and models, not prompts.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            mlflow.create_experiment(EXPERIMENT, artifact_location=place, tags=kind)
         mlflow.set_experiment(EXPERIMENT)
         with mlflow.start_run(run_name=name) as run:
             mlflow.log_params(flattened(held_out.recipe))
@@ -129,9 +131,9 @@ def git_commit() -> str:
     return commit.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _log_figures(accuracy: Accuracy, prefix: str = "") -> None:
-    metrics = {}
-    for one in (*accuracy.figures, *accuracy.subgroups):
+def _log_figures(figures: Iterable[Measured], prefix: str = "") -> None:
+    metrics: dict[str, float] = {}
+    for one in figures:
         key = prefix + "".join(c if c.isalnum() or c in "-_./ " else "-" for c in one.key)
         metrics |= {key: one.interval.point, f"{key}.low": one.interval.low, f"{key}.high": one.interval.high}
     mlflow.log_metrics(metrics)

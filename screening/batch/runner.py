@@ -99,7 +99,9 @@ def run_batch(batch: Batch, bundle: Bundle, out: Path, on_progress: Progress | N
         try:
             write_tables(store, out, bundle.model_id)
             write_batch_json(out, summary)
-            write_report(out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all)
+            write_report(
+                out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all
+            )
         except BaseException:
             # Of files that belong together and could not all be written, none may pass for the result. The store has
             # everything; another run with `resume` writes them anew.

@@ -18,6 +18,7 @@ from screening.result import Reason, Rejection, Status
 PREVIEW_ROWS = 1000
 """Height of the picture of an image that the report shows."""
 
+
 @dataclass(frozen=True)
 class LoadedImage:
     """An image ready to be scored (`prepared` and `preview` are set), or not (`rejection` says why)."""
@@ -58,5 +59,7 @@ def preview(pixels: npt.NDArray[np.integer], inverted: bool) -> npt.NDArray[np.u
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     low, high = np.percentile(small[::4, ::4], [0.5, 99.9])
-    grey = np.clip((small.astype(np.float32) - low) * (255 / max(1.0, high - low)), 0, 255).astype(np.uint8)
+    grey: npt.NDArray[np.uint8] = np.clip(
+        (small.astype(np.float32) - low) * (255 / max(1.0, high - low)), 0, 255
+    ).astype(np.uint8)
     return 255 - grey if inverted else grey

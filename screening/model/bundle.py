@@ -39,7 +39,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ArchitectureCard(_Strict):
@@ -175,6 +175,9 @@ def _network(architecture: ArchitectureCard, folder: Path) -> MammogramNet:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:  # their messages list every weight
         raise BundleError(f"{folder / WEIGHTS}: does not hold the weights of the architecture in {CARD}") from error
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise BundleError(f"{folder / WEIGHTS}: {name} holds values that are no numbers; get the bundle again")
     return network
 
 
@@ -182,7 +185,9 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); a bundle holds {CARD}, {WEIGHTS}, {CALIBRATION}") from error
+        raise BundleError(
+            f"{file}: cannot be read ({error.strerror}); a bundle holds {CARD}, {WEIGHTS}, {CALIBRATION}"
+        ) from error
 
 
 def _validated(model: type[Model], text: bytes, file: Path) -> Model:

@@ -14,7 +14,7 @@ Score = Annotated[float, Field(ge=0, le=1)]
 class OperatingPoint(BaseModel):
     """A threshold on the score that met a target on stated data. `per`: what the target counts, image or exam."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     per: str
@@ -30,7 +30,7 @@ class Calibration(BaseModel):
     `category_thresholds`: nine scores, rising; category = 1 + how many of them the score reaches.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     slope: float = Field(gt=0)
     intercept: float

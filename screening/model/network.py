@@ -58,7 +58,7 @@ class MammogramNet(nn.Module):
         self.backbone = timm.create_model(
             architecture.backbone, pretrained=False, features_only=True, out_indices=(2, 3, 4), in_chans=1
         )
-        widths = self.backbone.feature_info.channels()
+        widths: list[int] = self.backbone.feature_info.channels()  # type: ignore[union-attr, operator]  # timm's own
         channels = architecture.channels
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
         self.smooth = nn.Sequential(
@@ -90,7 +90,7 @@ class MammogramNet(nn.Module):
 
 def _pool(features: Tensor, inside: Tensor) -> Tensor:
     """Mean and maximum of features (N, C, h, w) over the breast: (N, 2C)."""
-    weight = functional.adaptive_avg_pool2d(inside, features.shape[-2:])
+    weight = functional.adaptive_avg_pool2d(inside, (features.shape[-2], features.shape[-1]))
     mean = (features * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1.0)
     highest = (features * (weight > 0.25)).amax((-2, -1))
     return torch.cat([mean, highest], dim=1)

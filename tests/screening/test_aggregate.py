@@ -51,7 +51,9 @@ def test_other_breast_has_no_say(drawn: list[tuple[tuple[Laterality, View], list
 
 
 @given(EXAMS, st.randoms(use_true_random=False))
-def test_order_of_images_changes_nothing(drawn: list[tuple[tuple[Laterality, View], list[float]]], random: object) -> None:
+def test_order_of_images_changes_nothing(
+    drawn: list[tuple[tuple[Laterality, View], list[float]]], random: object
+) -> None:
     peaks, images = exam(drawn)
     shuffled = list(images)
     random.shuffle(shuffled)  # type: ignore[attr-defined]

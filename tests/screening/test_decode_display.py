@@ -20,6 +20,7 @@ from pydicom.sequence import Sequence
 from screening.errors import ImageError
 from screening.imaging.decode import load_display
 from tests.support.dicom import mammogram, noise_image, write_dicom
+from tests.support.peers import needs_package
 
 SHAPE = (37, 53)
 WHITE = 65535

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shutil
@@ -30,6 +31,7 @@ from screening.result import Reason, Status
 from screening.site import Reject, load_site
 from screening.sources.folder import FolderScan, exam_warnings, read_folder
 from tests.support.dicom import mammogram, noise_image, write_dicom
+from tests.support.peers import needs_package, needs_program
 
 DEFAULT = load_site()
 FOUR_VIEWS = [("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO")]

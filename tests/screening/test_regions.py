@@ -99,7 +99,10 @@ def test_mirrored_image_has_mirrored_regions(logits: npt.NDArray[np.float32]) ->
 def test_raising_the_whole_map_raises_the_scores_and_moves_nothing(
     logits: npt.NDArray[np.float32], shift: float
 ) -> None:
-    logits, shift = np.round(logits * 4) / 4, round(shift * 4) / 4  # exact sums: no tie is made or broken
+    logits, shift = (
+        (np.round(logits * 4) / 4).astype(np.float32),
+        round(shift * 4) / 4,
+    )  # exact sums: no tie is made or broken
     before, after = find(logits), find(logits + np.float32(shift))
     assert [c.logit + shift for c in before] == [c.logit for c in after]
     assert [c.box for c in before] == [c.box for c in after]
@@ -153,18 +156,18 @@ def test_flank_of_a_higher_peak_is_no_finding_of_its_own() -> None:
 
 
 def test_region_stays_within_reach_of_its_peak() -> None:
-    x, y, width, height = find(blank(1.0))[0].box  # a plateau: everything is as high as the peak
+    _, _, width, height = find(blank(1.0))[0].box  # a plateau: everything is as high as the peak
     assert width <= (REACH_MM + CELL_MM) / SPACING * 2.5
     assert height <= (REACH_MM + CELL_MM) / SPACING * 3
 
 
 def test_air_around_the_breast_is_never_marked() -> None:
-    logits = blank(OUTSIDE)
+    logits = blank(float(OUTSIDE))
     logits[8:12, :4] = -1
     logits[9, 1] = 2
     for candidate in find(logits):
         assert candidate.logit > OUTSIDE / 2
-        x, y, width, height = candidate.box
+        x, y, width, _ = candidate.box
         assert x + width <= centre_in_source(0, 3)[0] + CELL * 2.5 / 2 + 1e-6
         assert y >= centre_in_source(8, 0)[1] - CELL * 3 / 2 - 1e-6
 

@@ -107,4 +107,5 @@ def _fit_last_layer(network: MammogramNet, images: Tensor, wanted: Tensor) -> No
     gram = features.T @ features + 1e-3 * torch.eye(features.shape[1]).double()
     solution = torch.linalg.solve(gram, features.T @ wanted.reshape(-1).double())
     network.local.weight.copy_(solution[:-1].float().reshape(1, -1, 1, 1))
+    assert network.local.bias is not None
     network.local.bias.copy_(solution[-1:].float())

@@ -13,6 +13,7 @@ import pytest
 
 from screening.exam import Laterality, View
 from screening.imaging.mask import looks_inverted
+from tests.support.peers import needs_package
 from training.datasets import Record, read_dataset
 from training.datasets.pixels import lesion_mask, read_pixels
 from training.datasets.rsna import read_rsna
@@ -116,6 +117,7 @@ def test_folds_of_the_shared_sets_are_balanced() -> None:
         assert max(per_fold) - min(per_fold) <= 0.25 * malignant / 5 + 2
 
 
+@needs_package("mammoclip")
 def test_rsna_reads_the_challenge_s_own_table(tmp_path: Path) -> None:
     (tmp_path / "train.csv").symlink_to(real_table("train_folds.csv"))
     records = read_rsna(tmp_path)
@@ -128,6 +130,7 @@ def test_rsna_reads_the_challenge_s_own_table(tmp_path: Path) -> None:
     assert records[0].path == tmp_path / "train_images" / "10006" / "462822612.dcm"
 
 
+@needs_package("mammoclip")
 def test_vindr_reads_the_publisher_s_own_tables(tmp_path: Path) -> None:
     for name in ("breast-level_annotations.csv", "finding_annotations.csv"):
         (tmp_path / name).symlink_to(real_table(name))
@@ -142,6 +145,7 @@ def test_vindr_reads_the_publisher_s_own_tables(tmp_path: Path) -> None:
     assert all(lesion.width > 0 and lesion.height > 0 for lesion in lesions)
 
 
+@needs_package("mammoclip")
 def test_vindr_boxes_lie_in_their_images(tmp_path: Path) -> None:
     table = real_table("breast-level_annotations.csv")
     for name in ("breast-level_annotations.csv", "finding_annotations.csv"):

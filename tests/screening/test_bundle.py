@@ -1,0 +1,283 @@
+"""The model bundle: what is loaded is what was saved, and what is not is refused in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from screening.errors import BundleError
+from screening.model.bundle import CALIBRATION, CARD, WEIGHTS, Bundle, load_bundle, save_bundle
+from screening.model.calibration import Calibration
+from screening.model.network import MammogramNet, smoothed
+from tests.support.bundles import ARCHITECTURE, calibration, card, tiny_bundle
+
+
+@pytest.fixture
+def copy(bundle_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change top-level keys of a YAML file; None deletes a key."""
+    content = {**yaml.safe_load(file.read_text()), **changes}
+    file.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+
+def seal(folder: Path) -> None:
+    """Make the card's hashes true again, as somebody would who makes a bundle by hand."""
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, CALIBRATION)}
+    edit(folder / CARD, files=hashes)
+
+
+# What goes in comes out
+
+
+def test_saved_bundle_comes_back(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = MammogramNet(ARCHITECTURE)
+    save_bundle(tmp_path / "deep" / "er", network, calibration(), card(version="7"))
+    loaded = load_bundle(tmp_path / "deep" / "er", torch.device("cpu"))
+    assert loaded.calibration == calibration()
+    assert loaded.card.version == "7"
+    assert loaded.preparation.pixel_spacing_mm == card()["preparation"]["pixel_spacing_mm"]
+    assert not loaded.network.training
+    weights = loaded.network.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+
+
+def test_bundle_is_identified_by_its_cards_hash_which_covers_the_other_files(
+    bundle: Bundle, bundle_folder: Path
+) -> None:
+    assert bundle.sha256 == hashlib.sha256((bundle_folder / CARD).read_bytes()).hexdigest()
+    assert bundle.model_id == f"spots-1+{bundle.sha256[:12]}"
+    for name in (WEIGHTS, CALIBRATION):
+        assert bundle.card.files[name] == hashlib.sha256((bundle_folder / name).read_bytes()).hexdigest()
+
+
+def test_same_model_saved_twice_is_the_same_bundle(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = MammogramNet(ARCHITECTURE)
+    for folder in ("one", "two"):
+        save_bundle(tmp_path / folder, network, calibration(), card())
+    assert load_bundle(tmp_path / "one").sha256 == load_bundle(tmp_path / "two").sha256
+
+
+def test_bundle_for_tests_is_the_same_each_time(tmp_path: Path, bundle: Bundle) -> None:
+    assert load_bundle(tiny_bundle(tmp_path / "again")).sha256 == bundle.sha256
+
+
+def test_no_pickle_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("something was unpickled")
+
+    for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(module, name, refuse)
+    load_bundle(copy)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS, CALIBRATION])
+def test_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CALIBRATION])
+@pytest.mark.parametrize("damage", ["flipped bit", "cut off", "longer", "empty"])
+def test_changed_file_is_named(copy: Path, name: str, damage: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    match damage:
+        case "flipped bit":
+            content[-1] ^= 1
+        case "cut off":
+            del content[len(content) // 2 :]
+        case "longer":
+            content += b" "
+        case "empty":
+            content.clear()
+    (copy / name).write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=f"{name}: was changed since the bundle was made"):
+        load_bundle(copy)
+
+
+def test_changed_card_is_another_model(copy: Path, bundle: Bundle) -> None:
+    """Nothing vouches for the card but its hash, which then differs from that in the results and release notes."""
+    edit(copy / CARD, limits=["none at all"])
+    assert load_bundle(copy).model_id != bundle.model_id
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"colour": "blue"}, "colour: Extra inputs are not permitted"),
+        ({"licence": None}, "licence: Field required"),
+        ({"intents": ["FOR FUN"]}, "intents.0: Input should be 'FOR PRESENTATION' or 'FOR PROCESSING'"),
+        ({"preparation": {"pixel_spacing_mm": 0}}, "preparation.pixel_spacing_mm: Input should be greater than 0.02"),
+        ({"architecture": {"backbone": "test_efficientnet", "channels": "many"}}, "architecture.channels"),
+        ({"files": {}}, f"{WEIGHTS}: was changed"),
+    ],
+)
+def test_mistake_in_the_card_is_named_with_its_key(copy: Path, changes: dict[str, Any], sentence: str) -> None:
+    edit(copy / CARD, **changes)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(copy)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a\n- list\n", "name: [", "!!python/object/apply:os.system ['true']", "\x00\xff"]
+)
+def test_card_that_is_no_card_is_one_sentence(copy: Path, text: str) -> None:
+    (copy / CARD).write_bytes(text.encode("latin-1"))
+    with pytest.raises(BundleError, match=CARD) as caught:
+        load_bundle(copy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"slope": -1.0}, "slope: Input should be greater than 0"),
+        ({"intercept": float("nan")}, "intercept: Input should be a finite number"),
+        ({"category_thresholds": [0.1] * 8}, "category_thresholds.8: Field required"),
+        ({"category_thresholds": [0.9, *[0.1] * 8]}, "category_thresholds must rise"),
+        ({"category_thresholds": [0.0] * 9}, "category_thresholds must end above 0"),
+        ({"bias": 1}, "bias: Extra inputs are not permitted"),
+    ],
+)
+def test_mistake_in_the_calibration_is_named_with_its_key(copy: Path, changes: dict[str, Any], sentence: str) -> None:
+    edit(copy / CALIBRATION, **changes)
+    seal(copy)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(copy)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "file"),
+    [
+        ({"backbone": "no_such_network", "channels": 96}, CARD),
+        ({"backbone": "vit_tiny_patch16_224", "channels": 96}, CARD),
+        ({"backbone": "test_resnet", "channels": 96}, WEIGHTS),
+        ({"backbone": "test_efficientnet", "channels": 32}, WEIGHTS),
+    ],
+)
+def test_architecture_that_does_not_fit_is_one_sentence(copy: Path, architecture: dict[str, Any], file: str) -> None:
+    edit(copy / CARD, architecture=architecture)
+    with pytest.raises(BundleError, match=file) as caught:
+        load_bundle(copy)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_weights_that_are_no_safetensors_are_refused_even_under_a_true_hash(copy: Path) -> None:
+    (copy / WEIGHTS).write_bytes(pickle.dumps({"weights": 1}))
+    seal(copy)
+    with pytest.raises(BundleError, match=f"{WEIGHTS}: does not hold the weights"):
+        load_bundle(copy)
+
+
+def test_weights_that_are_no_numbers_are_refused_even_under_a_true_hash(copy: Path, bundle: Bundle) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / WEIGHTS)
+    weights["local.bias"] = torch.full_like(weights["local.bias"], math.nan)
+    save_file(weights, copy / WEIGHTS)
+    seal(copy)
+    with pytest.raises(BundleError, match=r"local.bias"):
+        load_bundle(copy)
+
+
+def test_folder_without_a_card_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no model bundle"):
+        load_bundle(tmp_path)
+
+
+def test_model_that_the_registry_does_not_have_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    previous = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
+    try:
+        with pytest.raises(BundleError, match="models:/nobody/1: MLflow's registry does not have it"):
+            load_bundle("models:/nobody/1")
+    finally:
+        mlflow.set_tracking_uri(previous)
+
+
+# Calibration
+
+
+@given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4))
+def test_score_is_a_probability_that_rises_with_the_logit(one: float, other: float) -> None:
+    low, high = sorted((one, other))
+    assert 0 <= calibration().score(low) <= calibration().score(high) <= 1
+
+
+def test_score_is_platts() -> None:
+    platt = Calibration.model_validate(calibration().model_dump() | {"slope": 2.0, "intercept": -1.0})
+    assert platt.score(0.5) == 0.5
+    assert platt.score(1.5) == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+@pytest.mark.parametrize(("score", "category"), [(0.0, 1), (0.0499, 1), (0.05, 2), (0.449, 9), (0.45, 10), (1.0, 10)])
+def test_category_counts_the_thresholds_that_the_score_reaches(score: float, category: int) -> None:
+    assert calibration().category(score) == category
+
+
+def test_unknown_operating_point_is_answered_with_the_known_ones() -> None:
+    assert calibration().operating_point("recall").threshold == 0.2
+    with pytest.raises(KeyError, match="recall"):
+        calibration().operating_point("biopsy")
+
+
+def test_threshold_that_is_no_score_is_refused() -> None:
+    point = calibration().operating_points[0].model_dump()
+    with pytest.raises(ValidationError):
+        Calibration.model_validate(calibration().model_dump() | {"operating_points": [{**point, "threshold": 1.5}]})
+
+
+# Network
+
+
+def test_network_answers_at_stride_eight(bundle: Bundle) -> None:
+    with torch.inference_mode():
+        output = bundle.network(torch.rand(2, 1, 96, 64))
+    assert output.local.shape == (2, 96 // MammogramNet.STRIDE, 64 // MammogramNet.STRIDE)
+    assert output.malignancy.shape == output.local.shape
+    assert output.context.shape == (2,)
+    assert output.density.shape == (2, 4)
+    assert torch.equal(output.malignancy, output.local + output.context[:, None, None])
+
+
+def test_images_of_a_batch_do_not_touch_each_other(bundle: Bundle) -> None:
+    images = torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        together = bundle.network(images).malignancy
+        alone = torch.cat([bundle.network(one[None]).malignancy for one in images])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_smoothing_keeps_a_plain_and_lowers_a_lone_peak() -> None:
+    plain = torch.full((1, 6, 5), 2.0)
+    torch.testing.assert_close(smoothed(plain), plain)
+    peak = torch.zeros(1, 6, 5)
+    peak[0, 0, 0] = 9.0  # at the corner, whose edge is repeated: 4 of its 9 cells
+    assert smoothed(peak)[0, 0, 0] == pytest.approx(4.0)
+    assert smoothed(peak)[0, 3, 3] == 0
