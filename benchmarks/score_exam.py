@@ -126,7 +126,10 @@ def speed(files: Sequence[Path], bundle: Bundle, cores: int, repetitions: int, s
         "network alone": network(half),
     }
     if half:
-        runs |= {"images side by side, network alone in float32": network(False), "end to end, in float32": end_to_end(False)}
+        runs |= {
+            "images side by side, network alone in float32": network(False),
+            "end to end, in float32": end_to_end(False),
+        }
     for run in runs.values():  # caches of files, kernels and fonts fill
         run()
     seconds = _interleaved(runs, repetitions)

@@ -45,6 +45,9 @@ def augmented(
     """
     pipeline = augmentation(view)
     pipeline.set_random_seed(seed)
+    # One seed for all would let every step draw the same number: either all of them happen, or none.
+    for step, own in zip(pipeline.transforms, np.random.default_rng(seed).integers(2**31, size=99), strict=False):
+        step.set_random_seed(int(own))
     air = (pixels <= 0).astype(np.uint8)
     out = pipeline(image=pixels[..., None], masks=[lesions, 1 - air])
     inside = out["masks"][1] > 0

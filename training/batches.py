@@ -72,7 +72,7 @@ def _core(area: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np
     distance = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     deep = (distance >= CORE * distance.max()).astype(np.float32)
     share = cv2.resize(deep, shape[::-1], interpolation=cv2.INTER_AREA)
-    return share >= min(0.5, float(share.max()))
+    return np.asarray(share >= min(0.5, float(share.max())))
 
 
 class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]]):
@@ -89,7 +89,7 @@ class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], Prep
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]:
         index, seed = key
         prepared = self.records[index]
-        pixels = prepared.pixels.astype(np.float32) / 65535
+        pixels = prepared.pixels.astype(np.float32) / np.float32(65535)
         if seed is None:
             return pixels, prepared.lesions, prepared
         return *augmented(pixels, prepared.lesions, prepared.record.view, seed), prepared
@@ -176,6 +176,8 @@ def load_batches(
     samples: Samples, batches: list[list[tuple[int, int | None]]], collate: Collate, workers: int
 ) -> Iterator[Batch]:
     """Load batches of sample keys in their order, ahead of the network where there are workers."""
+    if workers:
+        cv2.setNumThreads(1)  # OpenCV's threads do not survive the fork, and a worker would wait for them for ever
     return iter(
         DataLoader(
             samples,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -51,8 +52,10 @@ def prepare_records(
     """
     folder.mkdir(parents=True, exist_ok=True)
     prepared, problems = [], []
-    with ProcessPoolExecutor(initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        results = pool.map(_prepared_copy, records, repeat(preparation), repeat(folder), chunksize=16)
+    # Threads: decoding, resampling and compression leave the interpreter's lock alone, and a forked process would hang
+    # on OpenCV's threads, which do not survive the fork.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(_prepared_copy, records, repeat(preparation), repeat(folder))
         for record, result in track(
             zip(records, results, strict=True), "Preparing images", total=len(records), transient=True
         ):
@@ -74,7 +77,7 @@ def _prepared_copy(record: Record, preparation: Preparation, folder: Path) -> Pa
     except ImageError as error:
         return str(error)
     g = done.geometry
-    part = file.with_suffix(f".{os.getpid()}.part")
+    part = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
     with part.open("wb") as stream:
         np.savez_compressed(
             stream,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from evaluation.calibration import Platt, fit_platt, prior_shift
 from evaluation.operating_point import threshold_at_recall_rate
+from screening.errors import ConfigError
 from screening.model.calibration import Calibration, OperatingPoint
 from screening.result import ExamResult
 
@@ -47,10 +48,16 @@ def fit_calibration(
 
     `malignant`, `logit`: (n,) truth and fused logit of each breast. `normal_image_logits`: for each image of a breast
     without cancer, the logits of all its regions. `prevalence`: of the screened population. The screening-like score
-    distribution is that of the breasts, weighted to that prevalence. `data`: which data, in words.
+    distribution is that of the breasts, weighted to that prevalence. `data`: which data, in words. Raises `ConfigError`
+    where higher logits do not mean cancer more often.
     """
     y, x = np.asarray(malignant, np.int64), np.asarray(logit, np.float64)
     line = fit_line(y, x, prevalence)
+    if line.slope <= 0:
+        raise ConfigError(
+            f"The scores do not rise with cancer (slope {line.slope:.3f}): the network has learned nothing that holds "
+            "on other women; train longer, or look at the curves and the data."
+        )
     score, weight = line(x), screening_weights(y, prevalence)
     deciles = [weighted_quantile(score, weight, q / 10) for q in range(1, 10)]
     regions = [line(one) for one in normal_image_logits]
@@ -78,7 +85,7 @@ def fit_calibration(
         intercept=line.intercept,
         prevalence=prevalence,
         fitted_on=f"{len(y)} breasts, {int(y.sum())} with cancer: {data}",
-        category_thresholds=tuple(deciles),  # type: ignore[arg-type]  # nine of them, checked by the model
+        category_thresholds=tuple(deciles),  # nine of them, checked by the model
         categories_from=f"deciles of {len(y)} breasts weighted to {prevalence:.1%} with cancer: {data}",
         operating_points=tuple(points),
     )
@@ -110,13 +117,17 @@ def weighted_quantile(value: npt.ArrayLike, weight: npt.ArrayLike, q: float) -> 
 
 
 def false_positive_threshold(regions: Sequence[FloatArray], target: float) -> float:
-    """The lowest threshold at which the regions that reach it are at most `target` per image."""
+    """A threshold that at most `target` regions per image reach, and that no lower one can replace.
+
+    It lies midway between the lowest score that reaches it and the next, so that rounding moves none across.
+    """
     scores = np.sort(np.concatenate([np.asarray(r) for r in regions]))[::-1]
     allowed = int(np.floor(target * len(regions)))
     if allowed >= len(scores):
         return float(scores[-1])
-    # Every region of the first excluded score is excluded, so step above it.
-    return float(np.nextafter(scores[allowed], 1.0))
+    # Every region of the first excluded score is excluded.
+    reached = scores[scores > scores[allowed]]
+    return float((scores[allowed] + (reached[-1] if len(reached) else 1.0)) / 2)
 
 
 def recalibrated(results: Sequence[ExamResult], calibration: Calibration) -> list[ExamResult]:

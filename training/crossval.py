@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from rich.progress import track
+from torch import nn
 
+from evaluation.roc import auc
 from screening.errors import ConfigError
 from screening.model.bundle import Bundle, Card
 from screening.model.network import MammogramNet
@@ -18,10 +21,11 @@ from screening.store import ResultStore, write_tables
 from training.calibrate import UNCALIBRATED
 from training.data import prepare_all
 from training.datasets.record import Record
-from training.exams import as_exams
-from training.fit import Report, fit
+from training.exams import as_exams, image_id
+from training.fit import Report, Validate, fit
 from training.recipe import Recipe
 from training.splits import check_no_leak, folds
+from training.truth import breasts
 
 LOG = logging.getLogger(__name__)
 
@@ -39,15 +43,16 @@ def train_fold(
 ) -> None:
     """Train fold `fold` (from 0) and store its answers on the held-out women in `out/fold-K/`; done once, kept.
 
-    Goes on from a checkpoint where one lies. Raises `ConfigError` when a woman is on both sides.
+    Goes on from a checkpoint where one lies. With a recipe that has patience, an eighth of the women to learn from is
+    kept to decide when to stop; the held-out women have no part in it. Raises `ConfigError` when a woman is on both
+    sides.
     """
     folder = out / f"fold-{fold}"
     if (folder / "done").exists():
         return
     split = folds(records, recipe.folds, recipe.seed)[fold]
     check_no_leak(split.train, split.test)
-    prepared = prepare_all(split.train, recipe)
-    network = fit(prepared, recipe, folder / "checkpoint.pt", device=device, report=report, workers=workers)
+    network = _trained(split.train, recipe, folder / "checkpoint.pt", device, report, workers)
     (folder / STORE).unlink(missing_ok=True)
     with ResultStore(folder / STORE) as store:
         for result in score_records(split.test, network, recipe, f"fold-{fold}", device):
@@ -55,13 +60,51 @@ def train_fold(
     (folder / "done").touch()
 
 
+def _trained(
+    records: Sequence[Record], recipe: Recipe, checkpoint: Path, device: torch.device, report: Report, workers: int
+) -> MammogramNet:
+    learn, validate = records, None
+    if recipe.optimisation.patience:
+        split = folds(records, 8, recipe.seed)[0]
+        learn, validate = split.train, validation(split.test, recipe, device)
+    prepared = prepare_all(learn, recipe)
+    return fit(prepared, recipe, checkpoint, device=device, report=report, validate=validate, workers=workers)
+
+
+def validation(records: Sequence[Record], recipe: Recipe, device: torch.device) -> Validate:
+    """A validation by breast AUC on the records' women, the mean over data sets that hold breasts of both kinds.
+
+    Raises `ConfigError` if there is no such set.
+    """
+    by_image = {image_id(record): record for record in records}
+    kinds = {name: {r.malignant for r in records if r.dataset == name} for name in {r.dataset for r in records}}
+    names = sorted(name for name, found in kinds.items() if {True, False} <= found)
+    if not names:
+        raise ConfigError("optimisation.patience: no data set holds enough breasts with and without cancer to validate")
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, MammogramNet)
+        results = list(score_records(records, network, recipe, "validation", device, quiet=True))
+        rows = {name: breasts(results, by_image, name) for name in names}
+        areas = {name: auc(own.malignant, own.score) for name, own in rows.items()}
+        return {f"validation_auc_{name}": area for name, area in areas.items()} | {"select": fmean(areas.values())}
+
+    return validate
+
+
 def score_records(
-    records: Sequence[Record], network: MammogramNet, recipe: Recipe, model_id: str, device: torch.device
+    records: Sequence[Record],
+    network: MammogramNet,
+    recipe: Recipe,
+    model_id: str,
+    device: torch.device,
+    *,
+    quiet: bool = False,
 ) -> Iterator[ExamResult]:
-    """Uncalibrated results of every exam among the records."""
+    """Uncalibrated results of every exam among the records. `quiet`: without a progress bar."""
     exams = as_exams(records)
     bundle = uncalibrated_bundle(network, recipe, model_id, device)
-    for exam in track(exams.exams, f"Scoring {model_id}", transient=True):
+    for exam in track(exams.exams, f"Scoring {model_id}", transient=True, disable=quiet):
         yield score(exam, bundle, lambda image: answer(image, bundle, load=exams.load))
 
 

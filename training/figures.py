@@ -8,9 +8,10 @@ one with the most cancers among those that also hold breasts without.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from evaluation.agreement import quadratic_weighted_kappa_statistic
-from evaluation.bootstrap import cluster_bootstrap_many
+from evaluation.bootstrap import Statistic, cluster_bootstrap
 from evaluation.calibration import calibration_slope_intercept, expected_observed_statistic
 from evaluation.errors import NotComputableError
 from evaluation.froc import FrocStatistics
@@ -44,6 +45,8 @@ from training.exams import image_id
 from training.recipe import Recipe
 from training.splits import Group, folds
 from training.truth import Breasts, breasts, densities, localised
+
+LOG = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 Breast = tuple[str, str, str, Laterality]
@@ -241,9 +244,25 @@ def _auc(study: Study, dataset: str) -> Iterator[Measured]:
             "baseline-auc": "breast-level AUC of age and machine alone (logistic regression, same folds)",
             "auc-above-baseline": "breast-level AUC minus that of age and machine alone (paired)",
         }
-    intervals = cluster_bootstrap_many(statistics, own.woman, seed=study.recipe.seed, replicates=REPLICATES)
-    for key, interval in intervals.items():
+    for key, interval in _intervals(study, dataset, statistics, own.woman):
         yield Measured(f"{dataset}-{key}", titles[key], _data(own, study), interval)
+
+
+def _intervals(
+    study: Study,
+    what: str,
+    statistics: Mapping[str, Statistic],
+    woman: npt.NDArray[np.str_],
+    weight: FloatArray | None = None,
+) -> Iterator[tuple[str, Interval]]:
+    """The figures with their intervals; one that has no value on these data is named in the log and left out."""
+    for key, statistic in statistics.items():
+        try:
+            interval = cluster_bootstrap(statistic, woman, seed=study.recipe.seed, replicates=REPLICATES, weight=weight)
+        except NotComputableError as error:
+            LOG.warning("%s-%s is left out: %s", what, key, error)
+        else:
+            yield key, interval
 
 
 def age_and_machine(study: Study, rows: Breasts) -> FloatArray:
@@ -285,17 +304,12 @@ def _localisation(study: Study, dataset: str) -> Iterator[Measured]:
         if not targets:
             continue
         statistic = FrocStatistics(found.regions, found.lesions, found.n_images).sensitivity_at_fp(FALSE_POSITIVES)
-        intervals = cluster_bootstrap_many(
-            {"sensitivity": statistic}, found.woman, seed=study.recipe.seed, replicates=REPLICATES
-        )
         women = len(set(found.woman.tolist()))
         lesions = f"{targets} {'malignant ' if kind == 'malignant' else ''}lesions"
-        yield Measured(
-            f"{dataset}-{kind}-at-1-fp",
-            f"sensitivity for {kind} lesions at 1 false positive per image (centre in lesion, over all images)",
-            f"{dataset} ({_medium(study, dataset)}): {found.n_images} images of {women} women, {lesions}",
-            intervals["sensitivity"],
-        )
+        title = f"sensitivity for {kind} lesions at 1 false positive per image (centre in lesion, over all images)"
+        data = f"{dataset} ({_medium(study, dataset)}): {found.n_images} images of {women} women, {lesions}"
+        for key, interval in _intervals(study, dataset, {f"{kind}-at-1-fp": statistic}, found.woman):
+            yield Measured(f"{dataset}-{key}", title, data, interval)
 
 
 def _density(study: Study, dataset: str) -> Iterator[Measured]:
@@ -303,38 +317,28 @@ def _density(study: Study, dataset: str) -> Iterator[Measured]:
     if len(set(found.truth.tolist())) < 2:
         return
     statistic = quadratic_weighted_kappa_statistic(found.truth, found.model, len(DENSITIES))
-    intervals = cluster_bootstrap_many({"kappa": statistic}, found.woman, seed=study.recipe.seed, replicates=REPLICATES)
     women = len(set(found.woman.tolist()))
-    yield Measured(
-        f"{dataset}-density-kappa",
-        "breast density, quadratic weighted kappa",
-        f"{dataset} ({_medium(study, dataset)}): {len(found.truth)} images of {women} women with a label",
-        intervals["kappa"],
-    )
+    data = f"{dataset} ({_medium(study, dataset)}): {len(found.truth)} images of {women} women with a label"
+    for key, interval in _intervals(study, dataset, {"density-kappa": statistic}, found.woman):
+        yield Measured(f"{dataset}-{key}", "breast density, quadratic weighted kappa", data, interval)
 
 
 def _calibration(study: Study, dataset: str) -> Iterator[Measured]:
     """Slope and expected/observed at screening prevalence, each breast judged by a fit on other women."""
     own = study.breasts(dataset)
     probability = held_out_probability(study, own)
-    statistics: dict[str, Callable[[FloatArray], float]] = {
+    statistics: dict[str, Statistic] = {
         "calibration-slope": lambda w: calibration_slope_intercept(own.malignant, probability, w).slope,
         "expected-observed": expected_observed_statistic(own.malignant, probability),
     }
     prevalence = study.recipe.prevalence
-    intervals = cluster_bootstrap_many(
-        statistics,
-        own.woman,
-        seed=study.recipe.seed,
-        replicates=REPLICATES,
-        weight=screening_weights(own.malignant, prevalence),
-    )
     data = f"{_data(own, study)}, weighted to {prevalence:.1%} with cancer"
     titles = {
         "calibration-slope": f"calibration slope after the shift to {prevalence:.1%} prevalence",
         "expected-observed": f"expected/observed cancers after the shift to {prevalence:.1%} prevalence",
     }
-    for key, interval in intervals.items():
+    weight = screening_weights(own.malignant, prevalence)
+    for key, interval in _intervals(study, dataset, statistics, own.woman, weight):
         yield Measured(f"{dataset}-{key}", titles[key], data, interval)
 
 
@@ -359,14 +363,9 @@ def _subgroups(study: Study, dataset: str) -> Iterator[Measured]:
         if min(positives, int(inside.sum()) - positives) < FEWEST:
             continue
         statistic = RocStatistics(own.malignant[inside], own.score[inside]).auc()
-        try:
-            intervals = cluster_bootstrap_many(
-                {"auc": statistic}, own.woman[inside], seed=study.recipe.seed, replicates=REPLICATES
-            )
-        except NotComputableError:
-            continue
         data = f"{dataset}: {int(inside.sum())} breasts, {positives} with cancer"
-        yield Measured(f"{dataset}-breast-auc-{label}", f"breast-level AUC, {label}", data, intervals["auc"])
+        for key, interval in _intervals(study, dataset, {f"breast-auc-{label}": statistic}, own.woman[inside]):
+            yield Measured(f"{dataset}-{key}", f"breast-level AUC, {label}", data, interval)
 
 
 def _subgroup_labels(record: Record, study: Study) -> set[str]:

@@ -35,7 +35,7 @@ class Losses:
 
 def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     """The loss of a batch; a part that no sample of the batch has truth for is 0."""
-    inside = _inside(batch.images, output.local.shape[-2:])
+    inside = _inside(batch.images, (output.local.shape[-2], output.local.shape[-1]))
     image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
     dense = dense_loss(output.local, batch.dense, batch.lesion_weight, inside)
     density = density_loss(output.density, batch.density)
@@ -43,7 +43,7 @@ def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     return Losses(total, image.detach(), dense.detach(), density.detach())
 
 
-def _inside(images: Tensor, size: torch.Size) -> Tensor:
+def _inside(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.adaptive_avg_pool2d((images > 0).float(), size)[:, 0] > 0.25
 
 

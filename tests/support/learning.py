@@ -99,15 +99,20 @@ def write_mias(root: Path, women: int = 12, rows: int = 320, columns: int = 240)
             severity = "M" if side == "L" and woman % 2 else "B" if side == "R" and woman % 3 == 0 else ""
             place: tuple[object, ...] = ("", "", "")
             if severity:
-                lies_in = np.argwhere(cv2.erode(breast_mask(rows, columns, side, "MLO").astype(np.uint8), np.ones((61, 61))))
+                lies_in = np.argwhere(
+                    cv2.erode(breast_mask(rows, columns, side, "MLO").astype(np.uint8), np.ones((61, 61)))
+                )
                 y, x = (int(v) for v in lies_in[(997 * woman) % len(lies_in)])
-                cv2.circle(pixels, (x, y), 8, 230 if severity == "M" else 190, -1)
-                place = (x, y, 9)
+                radius, grey = (16, 250) if severity == "M" else (9, 180)
+                cv2.circle(pixels, (x, y), radius, grey, -1)
+                place = (x, y, radius)
             kind = "CIRC" if severity else "NORM"
             table.append((image, woman, side, "MLO", "FGD"[woman % 3], kind, severity, *place))
             cv2.imwrite(str(root / "images" / f"{image}.png"), pixels.astype(np.uint8))
     with (root / "lesions.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow("image woman laterality view tissue abnormality severity x y radius".split())
+        writer.writerow(
+            ["image", "woman", "laterality", "view", "tissue", "abnormality", "severity", "x", "y", "radius"]
+        )
         writer.writerows(table)
     return root

@@ -109,9 +109,7 @@ def test_every_place_of_a_breast_without_cancer_is_normal(lesions: tuple[Lesion,
     assert not weight.any()
 
 
-@given(
-    x=st.integers(0, 50), y=st.integers(0, 80), width=st.integers(1, 60), height=st.integers(1, 90)
-)
+@given(x=st.integers(0, 50), y=st.integers(0, 80), width=st.integers(1, 60), height=st.integers(1, 90))
 @settings(max_examples=80, deadline=None)
 def test_each_lesion_weighs_1_whatever_its_size(x: int, y: int, width: int, height: int) -> None:
     width, height = min(width, COLUMNS - x), min(height, ROWS - y)

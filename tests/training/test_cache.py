@@ -94,9 +94,7 @@ def test_a_half_written_copy_is_not_taken(tmp_path: Path) -> None:
     assert np.array_equal(whole.pixels, again.pixels)
 
 
-@given(
-    x=st.floats(10, 60), y=st.floats(60, 150), side=st.floats(1, 30), flip=st.booleans(), shrink=st.floats(1.0, 4.0)
-)
+@given(x=st.floats(10, 60), y=st.floats(60, 150), side=st.floats(2, 30), flip=st.booleans(), shrink=st.floats(1.0, 4.0))
 @settings(max_examples=100, deadline=None)
 def test_a_lesions_label_lies_where_the_lesion_is(x: float, y: float, side: float, flip: bool, shrink: float) -> None:
     geometry = Geometry(5, 20, 150, 200, round(150 / shrink), round(200 / shrink), flip_x=flip)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from screening.model.network import Output
 from training.batches import UNKNOWN, Batch
-from training.losses import density_loss, dense_loss, image_logits, image_loss, losses
+from training.losses import dense_loss, density_loss, image_logits, image_loss, losses
 from training.recipe import LossWeights
 
 ROWS, COLUMNS = 12, 8

@@ -1,0 +1,207 @@
+"""Cross-validation and the commands about it: no woman on both sides, and files that others can read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import training.crossval
+from screening.errors import ConfigError
+from screening.model.bundle import load_bundle
+from screening.model.calibration import Calibration
+from tests.training.conftest import Validated, run
+from training.cache import PreparedRecord
+from training.calibrate import logits
+from training.crossval import collect, fold_results, train_fold, validation
+from training.data import prepare_all, read_records
+from training.datasets.record import Record
+from training.exams import image_id
+from training.fit import Validate, averaged_network
+from training.recipe import Recipe, load_recipe
+from training.splits import Fold, folds
+
+
+def setting(crossval: Validated) -> tuple[list[Record], Recipe]:
+    recipe = load_recipe(crossval.recipe, crossval.data)
+    return read_records(recipe), recipe
+
+
+def test_every_image_is_scored_once_by_a_network_that_never_saw_the_woman(crossval: Validated) -> None:
+    records, recipe = setting(crossval)
+    seen = []
+    for k, fold in enumerate(folds(records, recipe.folds, recipe.seed)):
+        trained_on = {record.group for record in fold.train}
+        for result in fold_results(crossval.folder, k):
+            for image in result.images:
+                seen.append(image.image.image_id)
+                (record,) = (r for r in records if image_id(r) == image.image.image_id)
+                assert record.group not in trained_on
+    assert sorted(seen) == sorted(image_id(record) for record in records)
+
+
+def test_a_split_that_leaks_is_refused_before_anything_is_trained(
+    crossval: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, recipe = setting(crossval)
+    leaking = [Fold(tuple(records), tuple(records[:2]))] * 2
+    monkeypatch.setattr(training.crossval, "folds", lambda *_: leaking)
+    with pytest.raises(ConfigError, match="leaks"):
+        train_fold(records, 0, recipe, tmp_path, torch.device("cpu"), lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_fold_is_not_trained_again(crossval: Validated, tmp_path: Path) -> None:
+    records, recipe = setting(crossval)
+    (tmp_path / "fold-0").mkdir()
+    (tmp_path / "fold-0" / "done").touch()
+    train_fold(records, 0, recipe, tmp_path, torch.device("cpu"), lambda *_: pytest.fail("it was trained"))
+
+
+def test_patience_is_judged_on_women_that_are_neither_learned_from_nor_held_out(
+    crossval: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, recipe = setting(crossval)
+    impatient = recipe.model_copy(update={"optimisation": recipe.optimisation.model_copy(update={"patience": 1})})
+    judged: list[Record] = []
+    learned: list[Record] = []
+
+    def halves(some: list[Record], count: int, seed: int) -> list[Fold]:
+        return folds(some, min(count, 2), seed)  # instead of eighths, as the women are few
+
+    def watched_validation(some: list[Record], *rest: Any) -> Validate:
+        judged.extend(some)
+        return validation(some, *rest)
+
+    def watched_preparation(some: list[Record], *rest: Any) -> list[PreparedRecord]:
+        learned.extend(some)
+        return prepare_all(some, *rest)
+
+    monkeypatch.setattr(training.crossval, "folds", halves)
+    monkeypatch.setattr(training.crossval, "validation", watched_validation)
+    monkeypatch.setattr(training.crossval, "prepare_all", watched_preparation)
+    curve: list[dict[str, float]] = []
+    train_fold(records, 0, impatient, tmp_path, torch.device("cpu"), lambda figures, _: curve.append(figures))
+    assert 1 < len(curve) < 25
+    assert all(0 <= figures["validation_auc_mias"] == figures["select"] <= 1 for figures in curve)
+    held_out = {r.group for r in folds(records, 2, recipe.seed)[0].test}
+    groups = [{r.group for r in some} for some in (judged, learned)]
+    assert groups[0]
+    assert not groups[0] & groups[1]
+    assert not (groups[0] | groups[1]) & held_out
+
+
+def test_an_unfinished_fold_has_no_results(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not finished"):
+        fold_results(tmp_path, 0)
+
+
+def test_the_tables_hold_calibrated_scores_of_every_breast(crossval: Validated) -> None:
+    records, recipe = setting(crossval)
+    exams = pd.read_csv(crossval.folder / "exams.csv", dtype={"exam_id": str})
+    regions = pd.read_csv(crossval.folder / "regions.csv")
+    calibration = Calibration.model_validate(yaml.safe_load((crossval.folder / "calibration.yaml").read_text()))
+    assert len(exams) == len({record.exam for record in records})
+    assert exams[["left_score", "right_score"]].notna().all().all()
+    assert np.allclose(exams["score"], exams[["left_score", "right_score"]].max(axis=1))
+    raw = {result.exam_id: result.score for result in collect(recipe, crossval.folder) if result.score is not None}
+    expected = [calibration.score(float(logits(raw[exam]))) for exam in exams["exam_id"]]
+    assert np.allclose(exams["score"], expected, rtol=1e-4)
+    assert (exams["category"] == [calibration.category(score) for score in expected]).all()
+    top = regions.set_index("region_id").loc[exams["top_region_id"], "score"].to_numpy()
+    assert np.allclose(top, exams["score"])
+
+
+def test_training_on_all_women_makes_a_bundle_with_the_folds_figures(crossval: Validated, tmp_path: Path) -> None:
+    place = ("--config", crossval.recipe, "--data-root", crossval.data, "--no-track")
+    done = run("train", *place, "--crossval", crossval.folder, "--out", tmp_path, "--version", "9.9")
+    assert done.exit_code == 0, done.output
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.model_id.startswith("tiny-9.9+")
+    (data,) = bundle.card.training_data
+    assert (data.name, data.women, data.images) == ("mias", 12, 24)
+    assert "Suckling" in data.citation
+    assert any("all women" in limit for limit in bundle.card.limits)
+    assert any("AUC" in figure.figure and figure.low <= figure.value <= figure.high for figure in bundle.card.figures)
+    text = (crossval.folder / "calibration.yaml").read_text()
+    assert bundle.calibration == Calibration.model_validate(yaml.safe_load(text))
+
+
+def test_a_folds_bundle_holds_its_weights_and_tells_that_part_of_the_women_made_it(
+    crossval: Validated, tmp_path: Path
+) -> None:
+    records, recipe = setting(crossval)
+    place = ("--config", crossval.recipe, "--data-root", crossval.data, "--no-track")
+    done = run("train", *place, "--crossval", crossval.folder, "--from-fold", 1, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    bundle = load_bundle(tmp_path / "bundle")
+    expected = averaged_network(crossval.folder / "fold-1" / "checkpoint.pt", recipe).state_dict()
+    found = bundle.network.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    (data,) = bundle.card.training_data
+    fold = folds(records, recipe.folds, recipe.seed)[1]
+    assert data.women == len({record.group for record in fold.train}) < 12
+    assert any("one part of the women" in limit for limit in bundle.card.limits)
+    tested = len({record.breast for record in fold.test})
+    assert all(f"{tested} breasts" in figure.data for figure in bundle.card.figures if "AUC" in figure.figure)
+
+
+def test_a_data_set_is_scored_by_a_bundle_without_its_truth(crossval: Validated, tmp_path: Path) -> None:
+    place = ("--config", crossval.recipe, "--data-root", crossval.data, "--no-track")
+    run("train", *place, "--crossval", crossval.folder, "--from-fold", 0, "--out", tmp_path / "train")
+    data = tmp_path / "mias"
+    shutil.copytree(crossval.data / "mias", data)
+    table = pd.read_csv(data / "lesions.csv", dtype=str, keep_default_na=False)
+    table[["x", "y", "radius", "severity"]] = ""
+    table["abnormality"] = "NORM"
+    table.to_csv(data / "lesions.csv", index=False)
+    (data / "images" / "mdb001.png").write_bytes(b"no image")
+    tested = ("test", "--data", f"mias:{data}", "--model", tmp_path / "train" / "bundle", "--out", tmp_path / "out")
+    done = run(*tested)
+    assert done.exit_code == 0, done.output
+    images = pd.read_csv(tmp_path / "out" / "images.csv").set_index("image_id")
+    exams = pd.read_csv(tmp_path / "out" / "exams.csv").set_index("exam_id")
+    regions = pd.read_csv(tmp_path / "out" / "regions.csv")
+    assert all(any(name in image for image in images.index) for name in table["image"])
+    assert images.loc["mias-mdb001", "status"] == "failed"
+    assert (images.drop("mias-mdb001")["rows"] == 320).all()
+    assert exams.loc["mias-1", ["left_score", "right_score"]].notna().sum() == 1
+    assert (regions["x"] >= 0).all()
+    assert (regions["x"] + regions["width"] <= 240.01).all()
+    assert (regions["y"] + regions["height"] <= 320.01).all()
+    before = (tmp_path / "out" / "exams.csv").read_bytes()
+    assert run(*tested, "--workers", 1).exit_code == 0
+    assert (tmp_path / "out" / "exams.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("crossval", "--fold", 7), "folds 0 to 1"),
+        (("train", "--from-fold", 0), "--crossval"),
+        (("train", "--crossval", "nowhere"), "not finished"),
+        (("test", "--data", "mias", "--out", "x"), "NAME:DIR"),
+        (("test", "--data", "mars:here", "--out", "x"), "no dataset called 'mars'"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    crossval: Validated,
+    arguments: tuple[object, ...],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = () if arguments[0] == "test" else ("--config", crossval.recipe, "--data-root", crossval.data)
+    done = run(*arguments, *place)
+    said = " ".join((done.output + capfd.readouterr().err).split())
+    assert done.exit_code == 2
+    assert sentence in said
