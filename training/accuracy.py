@@ -12,7 +12,7 @@ import typer
 
 from screening.cli import one_sentence
 from training.cli import Config, DataRoot, print_figures, read_recipe
-from training.crossval import collect
+from training.crossval import collect, fold_results
 from training.data import read_records
 from training.figures import REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
 from training.splits import manifest
@@ -22,29 +22,33 @@ def main(
     config: Config = "bundled",
     data_root: DataRoot = Path("."),
     crossval: Annotated[Path, typer.Option("--crossval", help="Finished cross-validation.")] = Path("out/crossval"),
+    fold: Annotated[
+        int | None, typer.Option("--fold", min=0, help="Only the women held out by this fold, as for its bundle.")
+    ] = None,
     docs: Annotated[Path, typer.Option("--docs", help="Document to write.")] = Path("docs/accuracy.md"),
 ) -> None:
     """Print the out-of-fold figures and write them to a document."""
     with one_sentence():
         recipe = read_recipe(config, data_root)
         records = read_records(recipe)
-        held_out = study(collect(recipe, crossval), records, recipe)
+        results = collect(recipe, crossval) if fold is None else fold_results(crossval, fold)
+        held_out = study(results, records, recipe, fold)
         accuracy = measure(held_out)
         print_figures(accuracy)
         docs.parent.mkdir(parents=True, exist_ok=True)
-        docs.write_text(document(held_out, accuracy, config), encoding="utf-8")
+        docs.write_text(document(held_out, accuracy, config, fold), encoding="utf-8")
 
 
-def document(held_out: Study, accuracy: Accuracy, config: str) -> str:
-    """The figures as Markdown, with what they rest on."""
+def document(held_out: Study, accuracy: Accuracy, config: str, fold: int | None = None) -> str:
+    """The figures as Markdown, with what they rest on; `fold`: they are of its held-out women only."""
     recipe = held_out.recipe
     data = manifest(held_out.records)
     missed = [one for one in accuracy.figures if one.passed is False]
     lines = [
         "# Accuracy",
         "",
-        f"Out of fold: {recipe.folds} networks, each scoring women that it never saw (folds by woman, stratified by "
-        f"data set, cancer and marked lesions; seed {recipe.seed}). One recipe, `{config}`, gives all figures. "
+        f"{_networks(recipe, fold)} (folds by woman, stratified by data set, cancer and marked lesions; seed "
+        f"{recipe.seed}). One recipe, `{config}`, gives all figures. "
         f"Intervals: 95 %, percentile bootstrap over women, {REPLICATES:,} replicates. Operating thresholds are read "
         "off the curves of the same women, so a figure at 1 false positive per image describes the curve.",
         "",
@@ -93,8 +97,7 @@ def document(held_out: Study, accuracy: Accuracy, config: str) -> str:
         "## Again",
         "",
         "```",
-        f"screening crossval --config {config} --data-root DATA --out out/crossval",
-        "make accuracy",
+        *_commands(config, fold),
         "```",
         "",
         f"Figures computed on {platform.machine()}, {platform.system()}, Python {platform.python_version()}, "
@@ -103,6 +106,18 @@ def document(held_out: Study, accuracy: Accuracy, config: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _networks(recipe: Recipe, fold: int | None) -> str:
+    if fold is None:
+        return f"Out of fold: {recipe.folds} networks, each scoring women that it never saw"
+    return f"The network of fold {fold} of {recipe.folds}, on the women that it never saw"
+
+
+def _commands(config: str, fold: int | None) -> Iterator[str]:
+    only = "" if fold is None else f" --fold {fold}"
+    yield f"screening crossval --config {config} --data-root DATA --out out/crossval{only}"
+    yield f"python -m training.accuracy --config {config} --data-root DATA --crossval out/crossval{only}"
 
 
 def _row(one: Measured) -> tuple[str, ...]:
