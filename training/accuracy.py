@@ -15,6 +15,7 @@ from training.cli import Config, DataRoot, print_figures, read_recipe
 from training.crossval import collect, fold_results
 from training.data import read_records
 from training.figures import REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
+from training.recipe import Recipe
 from training.splits import manifest
 
 
