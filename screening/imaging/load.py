@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +12,7 @@ from screening.exam import Image
 from screening.imaging.decode import load_display
 from screening.imaging.prepare import Preparation, Prepared, prepare
 from screening.imaging.quality import assess, laterality_conflict
+from screening.imaging.reduce import reduced
 from screening.result import Reason, Rejection, Status
 
 PREVIEW_ROWS = 1000
@@ -57,7 +57,7 @@ def preview(pixels: npt.NDArray[np.integer], inverted: bool) -> npt.NDArray[np.u
     """The whole image (rows, columns) as a small grey picture, uint8, dark background, in source orientation."""
     scale = min(1.0, PREVIEW_ROWS / pixels.shape[0])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    small = reduced(pixels, size)
     low, high = np.percentile(small[::4, ::4], [0.5, 99.9])
     grey: npt.NDArray[np.uint8] = np.clip(
         (small.astype(np.float32) - low) * (255 / max(1.0, high - low)), 0, 255

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from screening.errors import ImageError
+from screening.imaging.reduce import reduced
 
 _WORKING_PIXELS = 384
 """Longest side, in pixels, of the reduced image that the mask is found on (about 0.7 mm a pixel)."""
@@ -68,7 +69,7 @@ def find_breast(pixels: npt.NDArray[np.integer]) -> BreastMask:
     rows, columns = pixels.shape
     factor = max(rows, columns) / _WORKING_PIXELS
     size = (max(1, round(columns / factor)), max(1, round(rows / factor)))
-    small: npt.NDArray[Any] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR)
+    small: npt.NDArray[Any] = reduced(pixels, size) if factor > 1 else cv2.resize(pixels, size)
     inverted = looks_inverted(small)
     if inverted:
         small = np.iinfo(pixels.dtype).max - small
