@@ -107,7 +107,7 @@ def _unscored(exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage]) -> Exam
     causes = "; ".join(sorted({str(one.rejection) for one in loaded if one.rejection}))
     rejection = Rejection(code, f"{sentence} ({causes})" if causes else sentence)
     images = tuple(ImageResult(one.image, one.status, one.rejection, warnings=one.warnings) for one in loaded)
-    return _result(exam, bundle, status, rejection=rejection, images=images)
+    return exam_result(exam, bundle, status, rejection=rejection, images=images)
 
 
 def _scored(
@@ -119,7 +119,7 @@ def _scored(
     images = tuple(_image_result(one, predictions, fused, regions, bundle) for one in loaded)
     breasts = _breasts(scored, predictions, regions)
     top = regions[0]
-    return _result(
+    return exam_result(
         exam,
         bundle,
         Status.SCORED,
@@ -223,7 +223,8 @@ def _density(predictions: Sequence[Prediction]) -> str:
     return DENSITIES[int(np.argmax(mean))]
 
 
-def _result(exam: Exam, bundle: Bundle, status: Status, **found: object) -> ExamResult:
+def exam_result(exam: Exam, bundle: Bundle, status: Status, **found: object) -> ExamResult:
+    """An exam's result with who she is and which model answered; `found`: further fields of `ExamResult`."""
     empty = ExamResult(
         exam_id=exam.exam_id,
         woman_id=exam.woman_id,

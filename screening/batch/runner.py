@@ -21,7 +21,7 @@ from screening.exam import Exam
 from screening.model.bundle import Bundle
 from screening.report import write_figures, write_report
 from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Rejection, Status
-from screening.scoring import Answer, score
+from screening.scoring import Answer, exam_result, score
 from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore, write_batch_json, write_tables
 from screening.store.files import write_errors
 
@@ -162,18 +162,8 @@ def _finish_or_fail(exam: Exam, bundle: Bundle, store: ResultStore, out: Path, a
 
 def failed(exam: Exam, bundle: Bundle, rejection: Rejection) -> ExamResult:
     """The result of an exam that could not be scored, with every image failed for the same reason."""
-    return ExamResult(
-        exam_id=exam.exam_id,
-        woman_id=exam.woman_id,
-        exam_date=exam.exam_date,
-        site=exam.site,
-        manufacturer=exam.manufacturer,
-        model_id=bundle.model_id,
-        status=Status.FAILED,
-        rejection=rejection,
-        images=tuple(ImageResult(image, Status.FAILED, rejection) for image in exam.images),
-        warnings=exam.warnings,
-    )
+    images = tuple(ImageResult(image, Status.FAILED, rejection) for image in exam.images)
+    return exam_result(exam, bundle, Status.FAILED, rejection=rejection, images=images)
 
 
 def _card(bundle: Bundle) -> dict[str, Any]:
