@@ -65,8 +65,8 @@ def document(held_out: Study, accuracy: Accuracy, config: str, fold: int | None 
         *_verdict(missed),
         *(f"- {note}" for note in accuracy.notes),
         "",
-        "The calibration of each fold's breasts was fitted on the other folds (Platt), its prior then shifted from the "
-        f"data's share of cancers to {recipe.prevalence:.1%}; the figures weight the breasts to that share.",
+        f"{_calibrated_on(fold)} (Platt), its prior then shifted from the data's share of cancers to "
+        f"{recipe.prevalence:.1%}; the figures weight the breasts to that share.",
         "Age and machine alone tell much about cancer in the set rsna, because of how it was sampled: that baseline "
         "stands beside the model, and the difference is paired on the same breasts.",
         "",
@@ -113,6 +113,12 @@ def _networks(recipe: Recipe, fold: int | None) -> str:
     if fold is None:
         return f"Out of fold: {recipe.folds} networks, each scoring women that it never saw"
     return f"The network of fold {fold} of {recipe.folds}, on the women that it never saw"
+
+
+def _calibrated_on(fold: int | None) -> str:
+    if fold is None:
+        return "The calibration of each fold's breasts was fitted on the other folds"
+    return "The calibration was fitted on four fifths of the held-out women and judged on the last, in turn"
 
 
 def _commands(config: str, fold: int | None) -> Iterator[str]:
