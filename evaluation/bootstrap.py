@@ -6,7 +6,12 @@ A replicate is a vector of counts, how often each woman was drawn, and these cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import count, islice
+from threading import Lock
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -25,7 +30,9 @@ Statistic: TypeAlias = SumStatistic | Callable[[FloatArray], float]
 
 Method: TypeAlias = Literal["percentile", "BCa"]
 
-_BLOCK = 4_000_000  # numbers held at once before figures are computed from them: 32 MB
+_BLOCK = 8_000_000  # numbers held at once by a thread before figures are computed from them: 64 MB
+_REPLICATES_AT_ONCE = 16
+_THREADS = min(4, os.cpu_count() or 1)
 _JACKKNIFE_GROUPS = 1_000
 
 
@@ -77,6 +84,36 @@ def cluster_bootstrap_many(
     max_not_computable: float = 0.1,
 ) -> dict[str, Interval]:
     """Intervals of several figures from the same replicates; parameters and errors as in `cluster_bootstrap`."""
+    found = cluster_bootstrap_each(
+        statistics,
+        clusters,
+        seed=seed,
+        replicates=replicates,
+        level=level,
+        method=method,
+        weight=weight,
+        max_not_computable=max_not_computable,
+    )
+    intervals = {}
+    for name, interval in found.items():
+        if isinstance(interval, NotComputableError):
+            raise interval
+        intervals[name] = interval
+    return intervals
+
+
+def cluster_bootstrap_each(
+    statistics: Mapping[str, Statistic],
+    clusters: npt.ArrayLike,
+    *,
+    seed: int,
+    replicates: int = 2_000,
+    level: float = 0.95,
+    method: Method = "percentile",
+    weight: npt.ArrayLike | None = None,
+    max_not_computable: float = 0.1,
+) -> dict[str, Interval | NotComputableError]:
+    """As `cluster_bootstrap_many`, but a figure without interval has its error as its value and stops no other."""
     if replicates < 1:
         raise InvalidInputError("A bootstrap needs at least one replicate.")
     if method not in ("percentile", "BCa"):
@@ -86,29 +123,67 @@ def cluster_bootstrap_many(
     if n_clusters < 2:
         raise NotComputableError("Resampling needs at least two women.")
     base = checks.weights(weight, len(cluster_of))
-    resampler = _Resampler(statistics, cluster_of, n_clusters, base)
-    points = {name: statistic(base) for name, statistic in statistics.items()}
-    for name, point in points.items():
-        if np.isnan(point):
-            raise NotComputableError(f"The {name} has no value on these data.")
+    points = {name: _point(name, statistic, base) for name, statistic in statistics.items()}
+    computable = {name: one for name, one in statistics.items() if not isinstance(points[name], NotComputableError)}
+    resampler = _Resampler(computable, cluster_of, n_clusters, base)
     drawn = resampler.values(_draws(n_clusters, replicates, seed))
     left_out = resampler.values(_leave_group_out(n_clusters, seed)) if method == "BCa" else {}
-    result = {}
-    for name, point in points.items():
+
+    def interval(name: str, point: float) -> Interval | NotComputableError:
         values = drawn[name][~np.isnan(drawn[name])]
         failed = replicates - len(values)
         if failed > max_not_computable * replicates:
-            raise NotComputableError(
+            return NotComputableError(
                 f"The {name} has no value in {failed} of {replicates} bootstrap replicates; there are too few cases."
             )
         tails = np.array([(1 - level) / 2, (1 + level) / 2])
         if method == "BCa":
-            tails = _corrected_tails(tails, point, values, left_out[name])
+            try:
+                tails = _corrected_tails(tails, point, values, left_out[name])
+            except NotComputableError as error:
+                return error
         low, high = np.quantile(values, tails)
-        result[name] = Interval(
-            point, float(low), float(high), f"{method} bootstrap", level, replicates, n_clusters, failed
-        )
-    return result
+        made_by = f"{method} bootstrap"
+        return Interval(point, float(low), float(high), made_by, level, replicates, n_clusters, failed)
+
+    return {
+        name: point if isinstance(point, NotComputableError) else interval(name, point)
+        for name, point in points.items()
+    }
+
+
+class OverClusters:
+    """Turns figures of observations into figures of clusters, so that those of exams, breasts and images can be joined.
+
+    `cluster_of`: shape (n,), in [0, n_clusters), the woman of each observation; a woman may have none. `weight`: shape
+    (n,), by default 1, what an observation counts for each time its woman is drawn; not all 0. Statistics that share
+    their terms still do.
+    """
+
+    def __init__(self, cluster_of: IntArray, n_clusters: int, weight: npt.ArrayLike | None = None) -> None:
+        n = len(cluster_of)
+        self._per_cluster = sparse_terms(np.arange(n), cluster_of, (n, n_clusters), checks.weights(weight, n))
+        self._terms: dict[int, tuple[sparse.csr_array, sparse.csr_array]] = {}
+
+    def __call__(self, statistic: SumStatistic) -> SumStatistic:
+        """The same figure as a function of weights (n_clusters,).
+
+        Raises `InvalidInputError` for a statistic over another number of observations.
+        """
+        n, given = int(self._per_cluster.shape[0]), statistic.terms
+        if statistic.n_observations != n:
+            raise InvalidInputError(f"clusters has {n} values where {statistic.n_observations} are needed.")
+        if id(given) not in self._terms:
+            self._terms[id(given)] = given, sparse.csr_array(given @ self._per_cluster)
+        return replace(statistic, terms=self._terms[id(given)][1])
+
+
+def _point(name: str, statistic: Statistic, base: FloatArray) -> float | NotComputableError:
+    try:
+        point = float(statistic(base))
+    except NotComputableError as error:
+        return error
+    return NotComputableError(f"The {name} has no value on these data.") if np.isnan(point) else point
 
 
 def cluster_codes(clusters: npt.ArrayLike) -> tuple[IntArray, int]:
@@ -147,38 +222,48 @@ class _Resampler:
     def __init__(
         self, statistics: Mapping[str, Statistic], cluster_of: IntArray, n_clusters: int, base: FloatArray
     ) -> None:
-        self._statistics = statistics
+        per_cluster = OverClusters(cluster_of, n_clusters, base)
+        self._sums = {name: per_cluster(one) for name, one in statistics.items() if isinstance(one, SumStatistic)}
+        self._others = {name: one for name, one in statistics.items() if not isinstance(one, SumStatistic)}
         self._cluster_of = cluster_of
         self._base = base
-        n = len(cluster_of)
-        per_cluster = sparse_terms(np.arange(n), cluster_of, (n, n_clusters), base)
-        self._terms: dict[int, sparse.csr_array] = {}
-        for statistic in statistics.values():
-            if isinstance(statistic, SumStatistic):
-                if statistic.n_observations != n:
-                    raise InvalidInputError(f"clusters has {n} values where {statistic.n_observations} are needed.")
-                if id(statistic.terms) not in self._terms:
-                    self._terms[id(statistic.terms)] = sparse.csr_array(statistic.terms @ per_cluster)
+        # By columns: the counts are then read in order, and what is written to, the sums, stays in the cache.
+        self._terms = {id(one.terms): sparse.csc_array(one.terms) for one in self._sums.values()}
+        rows = sum(int(terms.shape[0]) for terms in self._terms.values())
+        self._per_block = max(1, min(_REPLICATES_AT_ONCE, _BLOCK // max(n_clusters, rows)))
 
-    def values(self, draws: Iterable[IntArray]) -> dict[str, FloatArray]:
+    def values(self, draws: Iterator[IntArray]) -> dict[str, FloatArray]:
         """One value per draw and statistic: arrays of shape (draws,)."""
-        found: dict[str, list[FloatArray]] = {name: [] for name in self._statistics}
-        sums: dict[int, list[FloatArray]] = {key: [] for key in self._terms}
-        per_block = max(1, _BLOCK // max(1, sum(int(terms.shape[0]) for terms in self._terms.values())))
-        held = 0
-        for counts in draws:
+        if not self._sums and not self._others:
+            return {}
+        blocks: dict[int, dict[str, FloatArray]] = {}
+        numbers = count()
+        drawing = Lock()
+
+        def work() -> None:
+            while True:
+                with drawing:  # one thread draws at a time, so that the draws come in the order of the seed
+                    number, drawn = next(numbers), list(islice(draws, self._per_block))
+                if not drawn:
+                    return
+                blocks[number] = self._block(drawn)
+
+        # A caller's function need not be safe in two threads; sums are products and array operations, which are.
+        threads = 1 if self._others else _THREADS
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(work) for _ in range(threads)]:
+                done.result()
+        ordered = [blocks[number] for number in sorted(blocks)]
+        return {name: np.concatenate([block[name] for block in ordered]) for name in (*self._sums, *self._others)}
+
+    def _block(self, drawn: list[IntArray]) -> dict[str, FloatArray]:
+        found = {name: np.array([self._value(one, counts) for counts in drawn]) for name, one in self._others.items()}
+        if self._sums:
+            counts = np.ascontiguousarray(np.stack(drawn).T, dtype=np.float64)
             for key, terms in self._terms.items():
-                sums[key].append(terms @ counts)
-            for name, statistic in self._statistics.items():
-                if not isinstance(statistic, SumStatistic):
-                    found[name].append(np.array([self._value(statistic, counts)]))
-            held += 1
-            if held == per_block:
-                self._figures(sums, found)
-                held = 0
-        if held:
-            self._figures(sums, found)
-        return {name: np.concatenate(blocks) for name, blocks in found.items()}
+                sums = terms @ counts
+                found |= {name: one.figure(sums) for name, one in self._sums.items() if id(one.terms) == key}
+        return found
 
     def _value(self, statistic: Callable[[FloatArray], float], counts: IntArray) -> float:
         weight = self._base * counts[self._cluster_of]
@@ -188,14 +273,6 @@ class _Resampler:
             return float(statistic(weight))
         except NotComputableError:
             return np.nan
-
-    def _figures(self, sums: dict[int, list[FloatArray]], found: dict[str, list[FloatArray]]) -> None:
-        blocks = {key: np.stack(rows, axis=1) for key, rows in sums.items()}
-        for name, statistic in self._statistics.items():
-            if isinstance(statistic, SumStatistic):
-                found[name].append(statistic.figure(blocks[id(statistic.terms)]))
-        for rows in sums.values():
-            rows.clear()
 
 
 def _corrected_tails(tails: FloatArray, point: float, values: FloatArray, left_out: FloatArray) -> FloatArray:

@@ -16,9 +16,10 @@ from scipy import sparse
 
 from evaluation import checks
 from evaluation.bootstrap import cluster_codes
-from evaluation.checks import BoolArray, FloatArray
+from evaluation.checks import BoolArray, FloatArray, IntArray
 from evaluation.errors import InvalidInputError, NotComputableError
 from evaluation.hits import HitRule, Lesions, OtherLesions, Regions, centre_in_lesion, match
+from evaluation.operating_point import threshold_at_fp
 from evaluation.roc import RocStatistics
 from evaluation.statistic import SumStatistic, sparse_terms, threshold_segments
 
@@ -82,7 +83,10 @@ class FrocStatistics:
         self._case_weight = sparse_terms(
             codes, np.arange(n_images), (n_cases, n_images), 1 / np.bincount(codes, minlength=n_cases)[codes]
         )
-        self._terms, self._threshold = self._sums(level, denominator, per)
+        self._counted, self._unit_weight = self._denominator(denominator, per)
+        self._per = per
+        self._found = self._positives(level)
+        self._terms, self._threshold = self._sums()
 
     def curve(self, weight: npt.ArrayLike | None = None) -> FrocCurve:
         """The FROC curve; raises `NotComputableError` without lesions or without images in the denominator."""
@@ -113,6 +117,33 @@ class FrocStatistics:
 
         return SumStatistic(self._terms, figure, _NO_LESION)
 
+    def sensitivity_at(self, threshold: float) -> SumStatistic:
+        """Sensitivity at a threshold on the regions' scores that is given, say because other women chose it."""
+        score, weight = self._found
+        terms = sparse.vstack([_column_sums(weight[np.flatnonzero(score >= threshold)]), _column_sums(weight)])
+
+        def figure(sums: FloatArray) -> FloatArray:
+            return np.asarray(sums[0] / np.where(sums[1] > 0, sums[1], np.nan))
+
+        return SumStatistic(sparse.csr_array(terms), figure, "A sensitivity needs a lesion to be found.")
+
+    def threshold_at_fp(self, fp_rate: float, weight: npt.ArrayLike | None = None) -> float:
+        """Lowest of the regions' scores that keeps at most `fp_rate` false positives per image (or per case).
+
+        As `operating_point.threshold_at_fp`, whose errors it raises too. Images of weight 0 have no part in it.
+        """
+        weights = checks.weights(weight, self._n_images)
+        counted, fp_weight = self._false_positives()
+        event_weight = fp_weight @ weights
+        kept = event_weight > 0
+        units = float((self._unit_weight @ weights).sum())
+        if not units > 0:
+            raise NotComputableError("False positives need an image that they are counted over.")
+        score = self._regions.score[counted[kept]]
+        if not len(score):
+            return 0.0
+        return threshold_at_fp(score, np.ones(len(score)), fp_rate, units, event_weight[kept])
+
     def afroc_auc(self, *, weighted: bool = True, all_cases: bool = False) -> SumStatistic:
         """Area under the wAFROC curve (`weighted`) or the AFROC curve.
 
@@ -140,29 +171,31 @@ class FrocStatistics:
         terms = sparse.csr_array(area.terms @ rating_weight @ self._case_weight)
         return SumStatistic(terms, area.figure, "An AFROC area needs a lesion and a case without one.")
 
-    def _sums(
-        self, level: Level, denominator: Denominator, per: Literal["image", "case"]
-    ) -> tuple[sparse.csr_array, FloatArray]:
+    def _sums(self) -> tuple[sparse.csr_array, FloatArray]:
         """Sums over images, and the lowest score (n,) of each threshold segment.
 
         The 2n + 2 rows: what is found in each segment, false positives in each, all that could be found, and the
         denominator of false positives.
         """
-        found_score, found_weight = self._positives(level)
-        inside, unit_weight = self._denominator(denominator, per)
-        counted = np.flatnonzero(self.matches.false_positive & inside[self._regions.image])
-        fp_image = self._regions.image[counted]
-        fp_weight = self._image_weight[fp_image] if per == "image" else self._case_weight[self._case[fp_image]]
+        found_score, found_weight = self._found
+        counted, fp_weight = self._false_positives()
         hits = np.flatnonzero(found_score > -np.inf)
         score = np.concatenate([found_score[hits], self._regions.score[counted]])
         is_hit = np.arange(len(score)) < len(hits)
         segment, n = threshold_segments(score, is_hit)
         events = sparse_terms(np.where(is_hit, segment, segment + n), np.arange(len(score)), (2 * n, len(score)))
         event_weight = sparse.vstack([found_weight[hits], fp_weight], format="csr")
-        totals = [_column_sums(found_weight), _column_sums(unit_weight)]
+        totals = [_column_sums(found_weight), _column_sums(self._unit_weight)]
         threshold = np.full(n, np.inf)
         np.minimum.at(threshold, segment, score)
         return sparse.csr_array(sparse.vstack([events @ event_weight, *totals])), threshold
+
+    def _false_positives(self) -> tuple[IntArray, sparse.csr_array]:
+        """Rows of the false positives inside the denominator, and the weight of each on images."""
+        counted = np.flatnonzero(self.matches.false_positive & self._counted[self._regions.image])
+        image = self._regions.image[counted]
+        weight = self._image_weight[image] if self._per == "image" else self._case_weight[self._case[image]]
+        return counted, weight
 
     def _positives(self, level: Level) -> tuple[FloatArray, sparse.csr_array]:
         """Score (-∞: not found) and weight on images of each lesion or case that is to be found."""

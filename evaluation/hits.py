@@ -172,7 +172,7 @@ def match(regions: Regions, lesions: Lesions, rule: HitRule, *, others: OtherLes
     """
     if others not in ("false-positive", "ignore"):
         raise InvalidInputError(f"A region on another lesion is a false-positive or ignored, not {others!r}.")
-    region, lesion = _pairs(regions, lesions)
+    region, lesion = pairs(regions, lesions)
     hit = rule(regions.box[region], lesions.box[lesion], lesions.ellipse[lesion])
     region, lesion = region[hit], lesion[hit]
     on_target = lesions.target[lesion]
@@ -185,8 +185,8 @@ def match(regions: Regions, lesions: Lesions, rule: HitRule, *, others: OtherLes
     return Matches(score, lesion_region, false_positive)
 
 
-def _pairs(regions: Regions, lesions: Lesions) -> tuple[IntArray, IntArray]:
-    """Rows of every region and lesion that share an image: two arrays of shape (p,)."""
+def pairs(regions: Regions, lesions: Lesions) -> tuple[IntArray, IntArray]:
+    """Rows of every region and lesion that share an image: two arrays of shape (p,), by region, then lesion."""
     by_image = np.argsort(lesions.image, kind="stable")
     images = lesions.image[by_image]
     first = np.searchsorted(images, regions.image, side="left")

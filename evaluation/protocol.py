@@ -93,7 +93,10 @@ class OutcomeRules(_Section):
 
 
 class OperatingPoint(_Section):
-    """A threshold by its target. `value` is the target; for a reader's figure, `reader` names whose."""
+    """A threshold by its target. `value` is the target; for a reader's figure, `reader` names whose.
+
+    `per_site`: every site gets its own threshold.
+    """
 
     name: str
     target: Literal[
@@ -109,6 +112,7 @@ class OperatingPoint(_Section):
     value: Annotated[float, Field(ge=0)] | None = None
     reader: Literal["reader1", "reader2"] | None = None
     chosen_on: Literal["same-exams", "validation-split"] = "same-exams"
+    per_site: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -123,8 +127,13 @@ class OperatingPoint(_Section):
 
 
 class Localisation(_Section):
-    """Which marks hit, what is found, and where false positives count (`hits.match`, `froc.FrocStatistics`)."""
+    """Which marks hit, what is found, and where false positives count (`hits.match`, `froc.FrocStatistics`).
 
+    `scorer`: `froc`, or `dbtex` for the rules of the DBTex challenge (`evaluation.dbtex`), which count slices, match
+    and interpolate in their own way; of the other keys only `floor_px` and `fp_rates` are then free.
+    """
+
+    scorer: Literal["froc", "dbtex"] = "froc"
     hit_rule: Annotated[str, AfterValidator(_is_hit_rule)] = "centre-in-lesion"
     floor_px: Annotated[float, Field(ge=0)] = 0.0
     level: Level = "lesion"
@@ -133,6 +142,16 @@ class Localisation(_Section):
     other_lesions: OtherLesions = "false-positive"
     fp_rates: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     interpolate: bool = False
+
+    @model_validator(mode="after")
+    def _as_scored(self) -> Self:
+        rules = (self.hit_rule, self.level, self.fp_denominator, self.fp_per, self.interpolate)
+        if self.scorer == "dbtex" and rules != ("centre-distance", "lesion", "with-lesion", "image", True):
+            raise ValueError(
+                "scorer dbtex goes with hit_rule centre-distance, level lesion, fp_denominator with-lesion, "
+                "fp_per image and interpolate true"
+            )
+        return self
 
     def rule(self) -> HitRule:
         return hit_rule(self.hit_rule, floor_px=self.floor_px)
@@ -147,6 +166,16 @@ class Uncertainty(_Section):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     replicates: Annotated[int, Field(ge=1)] = 2_000
     seed: int = 0
+
+    @property
+    def mcnemar(self) -> Literal["exact", "mid-p", "chi2"]:
+        """The paired test as `intervals.mcnemar` calls it."""
+        names: dict[str, Literal["exact", "mid-p", "chi2"]] = {
+            "mcnemar-exact": "exact",
+            "mcnemar-mid-p": "mid-p",
+            "mcnemar-chi2": "chi2",
+        }
+        return names[self.paired_test]
 
 
 class Protocol(_Section):

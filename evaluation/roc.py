@@ -29,26 +29,36 @@ _ONE_CLASS = "A ROC figure needs cases of both classes, with and without cancer.
 class RocStatistics:
     """The ROC figures of one set of cases, sorted once, each as a `SumStatistic` over the cases.
 
-    `y`: shape (n,), 1 with cancer and 0 without; `score`: shape (n,), higher is more suspicious. All statistics share
-    their sums in `bootstrap.cluster_bootstrap_many`. Raises `InvalidInputError` for NaN, other values of `y`, or
-    lengths that differ.
+    `y`: shape (n,), 1 with cancer and 0 without; `score`: shape (n,), higher is more suspicious. `kind`: shape (n,),
+    whole numbers from 0 on, what kind of cancer a positive is (of negatives it means nothing), for figures on one kind
+    against all negatives. All statistics share their sums in `bootstrap.cluster_bootstrap_many`. Raises
+    `InvalidInputError` for NaN, other values of `y`, or lengths that differ.
     """
 
-    def __init__(self, y: npt.ArrayLike, score: npt.ArrayLike) -> None:
+    def __init__(self, y: npt.ArrayLike, score: npt.ArrayLike, kind: npt.ArrayLike | None = None) -> None:
         positive, scores = _cases(y, score)
+        kinds = np.zeros(len(scores), dtype=np.int64)
+        if kind is not None:
+            kinds = checks.whole(kind, "kind", below=len(scores) + 1, length=len(scores))
+        self._n_kinds = int(kinds[positive].max(initial=0)) + 1
         segment, self._n = threshold_segments(scores, positive)
-        rows = np.where(positive, segment, segment + self._n)
-        self._terms = sparse_terms(rows, np.arange(len(rows)), (2 * self._n, len(rows)))
+        rows = np.where(positive, kinds, self._n_kinds) * self._n + segment
+        self._terms = sparse_terms(rows, np.arange(len(rows)), ((self._n_kinds + 1) * self._n, len(rows)))
 
-    def auc(self) -> SumStatistic:
-        """Area under the curve; equal scores of two classes count one half (Bamber, J Math Psychol 1975;12:387)."""
+    def auc(self, kind: int | None = None) -> SumStatistic:
+        """Area under the curve; equal scores of two classes count one half (Bamber, J Math Psychol 1975;12:387).
+
+        Of all positives, or of those of one `kind` against all negatives.
+        """
+        if kind is not None and not 0 <= kind < self._n_kinds:
+            raise InvalidInputError(f"No positive is of the kind {kind}.")
 
         def figure(positive: FloatArray, negative: FloatArray) -> FloatArray:
             below = negative.sum(axis=0) - np.cumsum(negative, axis=0)
             won = (positive * (below + negative / 2)).sum(axis=0)
             return np.asarray(won / (positive.sum(axis=0) * negative.sum(axis=0)))
 
-        return self._statistic(figure)
+        return self._statistic(figure, kind)
 
     def partial_auc(self, max_fpr: float, *, standardise: bool = False) -> SumStatistic:
         """Area under the curve from FPR 0 to `max_fpr`, between 0 and `max_fpr`.
@@ -107,9 +117,11 @@ class RocStatistics:
 
         return self._statistic(figure)
 
-    def _statistic(self, figure: _Figure) -> SumStatistic:
+    def _statistic(self, figure: _Figure, kind: int | None = None) -> SumStatistic:
         def defined(sums: FloatArray) -> FloatArray:
-            positive, negative = sums[: self._n], sums[self._n :]
+            classes = sums.reshape(self._n_kinds + 1, self._n, sums.shape[1])
+            positive = classes[:-1].sum(axis=0) if kind is None else classes[kind]
+            negative = classes[-1]
             values = np.full(sums.shape[1], np.nan)
             usable = (positive.sum(axis=0) > 0) & (negative.sum(axis=0) > 0)
             if usable.any():

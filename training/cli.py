@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evaluation.cli import Track, TrackingUri
 from screening.cli import SOME_FAILED, Model, one_sentence
 from screening.configs import config_dir
 from screening.errors import ConfigError
@@ -37,15 +38,6 @@ Threads = Annotated[
 ]
 Out = Annotated[
     Path, typer.Option("--out", help="Folder for checkpoints, curves and results; a killed run goes on from it.")
-]
-Track = Annotated[bool, typer.Option("--track/--no-track", help="Log to MLflow.")]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(
-        "--tracking-uri",
-        envvar="MLFLOW_TRACKING_URI",
-        help="MLflow server or store. Default: SQLite and files in mlruns/.",
-    ),
 ]
 
 

@@ -22,6 +22,7 @@ from screening.exam import PresentationIntent
 from screening.imaging.prepare import Preparation
 from screening.model.calibration import Calibration
 from screening.model.network import Architecture, MammogramNet
+from screening.registry import LOCAL_REGISTRY
 
 CARD, WEIGHTS, CALIBRATION = "bundle.yaml", "model.safetensors", "calibration.yaml"
 
@@ -30,9 +31,6 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 REGISTRY = "models:/"
 """A reference that starts like this names a model in MLflow's registry."""
-
-LOCAL_REGISTRY = Path("mlruns/mlflow.db")
-"""The registry of this folder, used where it lies here and the environment's MLFLOW_TRACKING_URI names no other."""
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.manifest import git_commit
 from tests.support.learning import record, tiny_recipe
 from tests.training.conftest import Validated, run
 from training.plots import extreme_women
 from training.recipe import load_recipe
-from training.tracking import EXPERIMENT, flattened, git_commit
+from training.tracking import EXPERIMENT, parameters
 from training.truth import Breasts
 
 mlflow = pytest.importorskip("mlflow")
 
 
 def test_a_recipe_is_flattened_to_names_and_leaves_out_folders() -> None:
-    params = flattened(tiny_recipe())
+    params = parameters(tiny_recipe())
     assert params["optimisation.epochs"] == 2
     assert params["losses.dense"] == 1.0
     assert params["data"] == "mias"
@@ -69,7 +70,7 @@ def test_runs_and_bundle_are_in_the_store_and_the_bundle_comes_back(crossval: Va
     assert all(r.info.status == "FINISHED" for r in runs.values())
     logged = runs["crossval tiny"]
     recipe = load_recipe(crossval.recipe, crossval.data)
-    assert logged.data.params == {key: str(value) for key, value in flattened(recipe).items()}
+    assert logged.data.params == {key: str(value) for key, value in parameters(recipe).items()}
     assert len(logged.data.tags["data_sha256"]) == 64
     assert logged.data.tags["git_commit"] == git_commit()
     for key in ("mias-breast-auc", "fold-0/mias-breast-auc", "fold-1/mias-breast-auc"):

@@ -1,0 +1,1 @@
+"""Pages of figures: the report of an evaluation, and that of an audit."""

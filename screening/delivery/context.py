@@ -1,0 +1,262 @@
+"""What every delivered object needs to know of an exam: the result, the sources' headers, the bundle's facts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from screening.delivery.headers import DeliveryError, source_header
+from screening.delivery.uids import derived_uid
+from screening.errors import ImageError
+from screening.model.calibration import OperatingPoint
+from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Region, Status
+
+if TYPE_CHECKING:  # the bundle's module loads torch, which sending results does not need
+    from screening.model.bundle import Bundle
+    from screening.store import ResultStore
+
+DISCLAIMER = "Computer output, to be verified by a radiologist; not for clinical use"
+"""Stands in every object, wherever a score is shown."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Which model answered: name and version of the bundle's card, and the SHA-256 that identifies the bundle."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image of the exam: its result, and its header without pixels (valid elements only, see `source_header`)."""
+
+    result: ImageResult
+    header: Dataset
+
+    @property
+    def sop_class(self) -> UID:
+        """SOP Class UID of the source instance."""
+        return UID(self.header.SOPClassUID)
+
+    @property
+    def sop_instance(self) -> UID:
+        """SOP Instance UID of the source instance; equal to `result.image.image_id`."""
+        return UID(self.header.SOPInstanceUID)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, 1 for a single-frame image. DICOM counts frames from 1, a region's from 0."""
+        return self.result.image.frames
+
+    @property
+    def multi_frame(self) -> bool:
+        """Whether references have to name frames: of SOP classes that hold frames, even if there is but one."""
+        return "NumberOfFrames" in self.header
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One exam to be delivered. Made by `prepare` or `deliveries`; every object is made from one of these.
+
+    Parameters
+    ----------
+    result
+        What the bundle says of the exam: scored, rejected or failed.
+    sources
+        The images whose headers can be read, in the exam's order; at least one. Scored or not: see `result.status`.
+    unread
+        The images that were not scored and whose file cannot be read: objects can name them in words only.
+    rejections
+        Instances of the study that never became an image of the exam (wrong view, unreadable, …).
+    points
+        The bundle's operating points, from the most specific (highest threshold) to the most sensitive.
+    point
+        The chosen one of `points`: regions that reach its threshold are marked.
+    created
+        When the objects are made, with a time zone. Give the same for a repeated delivery, for equal bytes.
+    """
+
+    result: ExamResult
+    sources: tuple[Source, ...]
+    unread: tuple[ImageResult, ...]
+    rejections: tuple[InstanceRejection, ...]
+    algorithm: Algorithm
+    points: tuple[OperatingPoint, ...]
+    point: OperatingPoint
+    created: datetime
+
+    @property
+    def identity(self) -> Dataset:
+        """The header that patient and study identity are copied from: of the study's first image by UID.
+
+        An exam is one study unless the site profile groups several; then it is the study with the most images.
+        """
+        by_study: dict[str, list[Dataset]] = {}
+        for source in self.sources:
+            by_study.setdefault(source.header.StudyInstanceUID, []).append(source.header)
+        study = min(by_study, key=lambda uid: (-len(by_study[uid]), uid))
+        return min(by_study[study], key=lambda header: str(header.SOPInstanceUID))
+
+    @cached_property
+    def revision(self) -> str:
+        """Tells deliveries of one exam apart whose content differs: images that came late, another operating point."""
+        ends = sorted(f"{one.image.image_id}={one.status}" for one in self.result.images)
+        rejected = sorted(f"{one.image_id}={one.rejection.code}" for one in self.rejections)
+        words = (*ends, *rejected, self.result.status, self.point.name)
+        return hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape")).hexdigest()
+
+    def series_uid(self, kind: str) -> UID:
+        """Series Instance UID for objects of `kind`: one series for each exam, bundle and kind."""
+        return derived_uid(self.result.exam_id, self.algorithm.sha256, f"{kind}.series")
+
+    def instance_uid(self, kind: str, *more: str) -> UID:
+        """SOP Instance UID of an object of `kind`. `more`: what tells several objects apart, such as an image id.
+
+        The same exam, images, bundle and operating point give the same UID; a changed exam gives a new one, because
+        the content of a SOP instance must not change.
+        """
+        return derived_uid(self.result.exam_id, self.algorithm.sha256, f"{kind}.instance", self.revision, *more)
+
+    def other_uid(self, kind: str, *more: str) -> UID:
+        """A UID for something within an object of `kind`, such as a dimension or the observing device."""
+        return derived_uid(self.result.exam_id, self.algorithm.sha256, f"{kind}.part", *more)
+
+    def region_uid(self, *regions: Region) -> UID:
+        """Tracking UID of a region, or of several that belong together: the same in every object."""
+        return self.other_uid("region", *(region.region_id for region in regions))
+
+    @property
+    def marked(self) -> tuple[Region, ...]:
+        """Regions that reach the chosen operating point, most suspicious first; empty when nothing is found."""
+        return tuple(region for region in self.result.regions if region.score >= self.point.threshold)
+
+    @property
+    def local_time(self) -> datetime:
+        """`created` on the source's clock: in its Timezone Offset From UTC where the header states one."""
+        offset = str(self.identity.get("TimezoneOffsetFromUTC", ""))
+        if not offset:
+            return self.created
+        minutes = int(offset[1:3]) * 60 + int(offset[3:])
+        return self.created.astimezone(timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes)))
+
+    @property
+    def summary(self) -> str:
+        """One sentence that says how the exam ended, without identifiers."""
+        if self.result.status is not Status.SCORED:
+            return f"Exam not scored: {self.result.rejection or self.result.status}"
+        count = len(self.marked)
+        found = "No region" if not count else f"{count} region{'s' * (count > 1)}"
+        verb = "reach" if count > 1 else "reaches"
+        category = "" if self.result.category is None else f", category {self.result.category} of 10"
+        return f"{found} {verb} operating point {self.point.name}; exam score {self.result.score:.4g}{category}"
+
+
+def prepare(
+    result: ExamResult,
+    bundle: Bundle,
+    created: datetime,
+    operating_point: str | None = None,
+    rejections: Iterable[InstanceRejection] = (),
+) -> Delivery:
+    """Read the sources' headers of one exam and gather what its objects need.
+
+    Parameters
+    ----------
+    operating_point
+        Name of one of the bundle's; None takes its first.
+    rejections
+        Of the whole store; those of this exam are picked.
+
+    Raises
+    ------
+    DeliveryError
+        If no header of the exam can be read, or not that of a scored image; if identity in them is missing, invalid
+        or of several women; if the bundle has no such operating point; if `result` is another bundle's.
+    """
+    if result.model_id != bundle.model_id:
+        raise DeliveryError(f"exam {result.exam_id} was scored by {result.model_id}, not by {bundle.model_id}")
+    sources, unread = _sources(result)
+    points = tuple(sorted(bundle.calibration.operating_points, key=lambda point: -point.threshold))
+    images = {one.image.image_id for one in result.images}
+    delivery = Delivery(
+        result=result,
+        sources=sources,
+        unread=unread,
+        rejections=tuple(
+            one
+            for one in rejections
+            if one.exam_id == result.exam_id
+            and one.image_id not in images
+            and one.rejection.code is not Reason.DUPLICATE
+        ),
+        algorithm=Algorithm(bundle.card.name, bundle.card.version, bundle.sha256),
+        points=points,
+        point=_chosen(bundle, operating_point),
+        created=created,
+    )
+    if created.tzinfo is None:
+        raise DeliveryError("the time of creation has no time zone")
+    return delivery
+
+
+def deliveries(
+    store: ResultStore, bundle: Bundle, created: datetime, operating_point: str | None = None
+) -> Iterator[tuple[ExamResult, Delivery | DeliveryError]]:
+    """Every exam of this bundle in the store, with what is needed to deliver it or the reason why it cannot be.
+
+    One exam's bad header is that exam's answer; the others follow. Raises `StoreError` when the store cannot be read.
+    Heatmaps are not in the store, so `result.heatmap` is None in these; `prepare` keeps those of a fresh result.
+    """
+    rejections = tuple(store.rejections())
+    for result in store.results(bundle.model_id):
+        try:
+            yield result, prepare(result, bundle, created, operating_point, rejections)
+        except DeliveryError as error:
+            yield result, error
+
+
+def _sources(result: ExamResult) -> tuple[tuple[Source, ...], tuple[ImageResult, ...]]:
+    sources, unread, causes = [], [], []
+    for one in result.images:
+        try:
+            header = source_header(one.image.path)
+        except ImageError as error:
+            unread.append(one)
+            causes.append(str(error))
+            continue
+        if str(header.SOPInstanceUID) != one.image.image_id:
+            unread.append(one)
+            causes.append("its file holds another instance by now")
+        else:
+            sources.append(Source(one, header))
+    lost = [one.image.image_id for one in unread if one.status is Status.SCORED]
+    if sources and lost:
+        # Without its header nothing can refer to the image, and its regions would silently be missing.
+        raise DeliveryError(f"the file of scored image {lost[0]} cannot be read any more; put it back or score again")
+    if not sources:
+        why = causes[0] if causes else "it has none"
+        raise DeliveryError(f"no image header of exam {result.exam_id} can be read ({why}); nothing can be delivered")
+    if len({str(source.header.PatientID) for source in sources}) > 1:
+        raise DeliveryError(f"images of exam {result.exam_id} name different women; find out whose they are")
+    return tuple(sources), tuple(unread)
+
+
+def _chosen(bundle: Bundle, name: str | None) -> OperatingPoint:
+    points = bundle.calibration.operating_points
+    if not points:
+        raise DeliveryError("the bundle has no operating point, so that nothing says which regions are to be marked")
+    if name is None:
+        return points[0]
+    try:
+        return bundle.calibration.operating_point(name)
+    except KeyError as error:
+        raise DeliveryError(f"there is no operating point {error.args[0]}") from error
