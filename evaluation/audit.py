@@ -51,11 +51,6 @@ class Audit:
     readings: Readings | None
     notes: tuple[str, ...]
 
-    @property
-    def flagged_at(self) -> list[tuple[str, ...]]:
-        """The names of the operating points that flag each missed exam."""
-        return [tuple(one.name for one in self.calls if one.flagged[row]) for row in range(len(self.missed.exams))]
-
 
 def audit(cohort: Cohort, form: Path | None = None) -> Audit:
     """Audit a cohort under its protocol; `form`: the form of an earlier audit of the same results, filled in.
@@ -114,7 +109,8 @@ def audit_table(audit: Audit) -> pd.DataFrame:
         parts.append(told.assign(exam=np.arange(len(exams))))
     if not parts:
         return exams[_EXAM_COLUMNS]
-    return pd.concat(parts).sort_values("exam", kind="stable").drop(columns="exam").reset_index(drop=True)
+    table = pd.concat(parts, ignore_index=True)
+    return table.sort_values("exam", kind="stable", ignore_index=True).drop(columns="exam")
 
 
 def candidates(audit: Audit) -> pd.DataFrame:
@@ -126,8 +122,8 @@ def candidates(audit: Audit) -> pd.DataFrame:
     for one in audit.calls:
         here = one.flagged[row] & (score >= one.limit[row])
         marked[here] = [f"{before};{one.name}".lstrip(";") for before in marked[here]]
-    table = regions.reindex(columns=_REGION_COLUMNS).assign(marked_at=marked)
-    return table.loc[marked != ""].reset_index(drop=True)
+    kept = np.array([bool(names) for names in marked], dtype=np.bool_)
+    return regions.reindex(columns=_REGION_COLUMNS).assign(marked_at=marked)[kept].reset_index(drop=True)
 
 
 def _notes(cohort: Cohort, missed: Missed, readings: Readings | None) -> Iterator[str]:

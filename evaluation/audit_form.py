@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.missed import Missed
+from evaluation.missed import LESIONS, Missed
 from evaluation.tables import FollowUpError, Problem
 
 VISIBLE_AS = {"true_negative": "occult", "minimal_signs": "minimal_sign", "false_negative": "false_negative"}
@@ -57,16 +57,17 @@ def blank_form(missed: Missed, lowest: float) -> pd.DataFrame:
     `lowest`: the lowest threshold on regions of the audit; regions below it are not asked for.
     """
     exams, regions = missed.exams, missed.regions
-    has_place = np.isin(np.arange(len(exams)), regions.loc[regions["right_place"].notna(), "row"])
-    asked = missed.included & ~((exams["visible"] != "").to_numpy() & has_place)
+    unplaced = np.isin(np.arange(len(exams)), regions["row"]) & (exams["judged_by"] != LESIONS).to_numpy()
+    asked = missed.included & ((exams["visible"] == "").to_numpy() | unplaced)
     shown = regions[asked[regions["row"].to_numpy(dtype=np.int64)] & (regions["score"] >= lowest).to_numpy()]
     lines = shown.reindex(columns=[*_KEYS, *REGION_COLUMNS])
     bare = exams.loc[asked & ~exams["exam_id"].isin(lines["exam_id"]).to_numpy(), "exam_id"]
     form = pd.concat([lines, pd.DataFrame({"exam_id": bare, "region_id": ""})]).reindex(columns=list(FORM_COLUMNS))
     # By place, not by score: the order of lines must not tell readers what the model thinks.
     order = form["exam_id"].map(_scrambled)
-    form = form.assign(order=order).sort_values(["order", "image_id", "y", "x"], kind="stable").drop(columns="order")
-    return form.astype(object).where(form.notna(), "").reset_index(drop=True)
+    form = form.assign(order=order).sort_values(["order", "image_id", "y", "x"], kind="stable", ignore_index=True)
+    blank: pd.DataFrame = form[list(FORM_COLUMNS)].astype(object).fillna("")
+    return blank
 
 
 def form_text(form: pd.DataFrame) -> str:
@@ -101,8 +102,8 @@ def read_form(path: Path, missed: Missed, lowest: float) -> Readings:
         ordered = tuple(sorted(errors, key=lambda problem: problem.line))
         raise FormError(f"The form has {len(errors)} errors in its lines:", ordered)
     for who in READERS:
-        said = lines.loc[lines[who] != ""].drop_duplicates("exam_id").set_index("exam_id")[who]
-        lines[who] = said.reindex(lines["exam_id"]).fillna("").to_numpy()
+        of_exam = lines.loc[lines[who] != ""].drop_duplicates("exam_id").set_index("exam_id")[who]
+        lines[who] = of_exam.reindex(lines["exam_id"]).fillna("").to_numpy()
     consensus = _consensus(lines, blank_form(missed, lowest))
     return Readings(lines, consensus, lines["exam_id"].nunique(), consensus["exam_id"].nunique())
 
@@ -139,9 +140,9 @@ def _read(path: Path) -> pd.DataFrame:
     lacking = [column for column in FORM_COLUMNS if column not in table and column not in REGION_COLUMNS]
     if lacking:
         raise FormError(f"The form {path.name} lacks the column {', '.join(lacking)}.")
-    table = table.fillna("").set_axis(pd.RangeIndex(2, len(table) + 2))
-    table = table.apply(lambda column: column.str.strip())
-    return table[~(table == "").all(axis=1)]
+    lines = pd.RangeIndex(2, len(table) + 2)
+    text = pd.DataFrame({name: table[name].fillna("").str.strip() for name in table}).set_axis(lines)
+    return text[(text != "").any(axis=1).to_numpy(dtype=np.bool_)]
 
 
 def _check_keys(lines: pd.DataFrame, missed: Missed, file: str, errors: list[Problem]) -> None:

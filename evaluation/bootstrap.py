@@ -30,8 +30,8 @@ Statistic: TypeAlias = SumStatistic | Callable[[FloatArray], float]
 
 Method: TypeAlias = Literal["percentile", "BCa"]
 
-_BLOCK = 8_000_000  # numbers held at once by a thread before figures are computed from them: 64 MB
-_REPLICATES_AT_ONCE = 16
+_BLOCK = 6_400_000  # numbers held at once by a thread before figures are computed from them: 51 MB
+_REPLICATES_AT_ONCE = 256  # by a thread; of large sets fewer, as a block allows
 _THREADS = min(4, os.cpu_count() or 1)
 _JACKKNIFE_GROUPS = 1_000
 

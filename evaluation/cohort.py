@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from evaluation.checks import FloatArray, IntArray
 from evaluation.columns import positions
 from evaluation.followup import EXCLUDED, POSITIVE, breast_outcomes, exam_outcomes
 from evaluation.protocol import Outcome, OutcomeRules, Protocol
-from evaluation.scores import SCORED, Scores
+from evaluation.scores import FAILED, REJECTED, SCORED, Scores
 from evaluation.tables import FollowUp, FollowUpError, Problem
 
 _NO_FOLLOW_UP, _NO_SCORES = "not in the follow-up", "not in the scores"
@@ -26,9 +27,11 @@ class Cohort:
     `exams`: one row an exam, those of the follow-up first (in its order), then scored exams without follow-up. Columns
     of `followup.exam_outcomes` (exam_id, woman_id, exam_date, outcome, role, diagnosis_date, months_to_diagnosis,
     next_exam_date, weight, cancer_side, invasive), of the follow-up's exams (age, density, site, manufacturer, reader1,
-    reader2, recalled), `round` (1 for the woman's first exam in the tables), and of the scores: `exam_score`,
-    `category`, `left_score`, `right_score`, and `score`, which is what figures use: in a positive exam of known side
-    the score of that breast where breasts have scores (the higher of both for B), otherwise the exam's.
+    reader2, recalled; density, site and manufacturer are the scores' where the follow-up has none), `round` (1 for the
+    woman's first exam in the tables, 0 without follow-up), and of the scores: `exam_score`, `category`, `left_score`,
+    `right_score`, and `score`, which is what figures use: in a positive exam of known side the score of that breast
+    where breasts have scores (the higher of both for B; none, and excluded, if only the other breast has one),
+    otherwise the exam's. Without follow-up, outcome is "", role excluded and weight NaN.
     `included`: bool, whether figures count the exam; `excluded_because`: a sentence otherwise ("" where included).
     `breasts`: two rows an exam, of `followup.breast_outcomes` and `score`, `included`, `excluded_because` likewise.
     `flow`: counts for the flow diagram, in its order, each a (level, label, count): level 0 the exams of both sources,
@@ -197,17 +200,23 @@ def _breasts(exams: pd.DataFrame, followup: FollowUp, rules: OutcomeRules) -> pd
 def _flow(exams: pd.DataFrame, extra: int, rules: OutcomeRules) -> tuple[tuple[int, str, int], ...]:
     """See `Cohort.flow`. The counts of level 0 add up to those of the levels 1 and 2."""
     start = [(0, "exams of the follow-up", len(exams) - extra), (0, "exams with scores but without follow-up", extra)]
-    # Of a reason such as "failed: unreadable: the file ends early" the diagram counts status and code.
-    label = exams["excluded_because"].str.replace(r"^((?:rejected|failed): [^:]*):.*$", r"\1", regex=True)
-    counts = label[label != ""].value_counts()
+    counts: Counter[str] = Counter()
+    for reason, count in exams.loc[~exams["included"], "excluded_because"].value_counts().items():
+        counts[_flow_label(str(reason))] += int(count)
     order = [_NO_FOLLOW_UP, _NO_SCORES]
     known = [*order, *_outcome_sentences(rules).values(), _UNSCORED_CANCER]
-    order += sorted(set(counts.index) - set(known), reverse=True)  # rejected, then failed
+    order += sorted(set(counts) - set(known), reverse=True)  # rejected, then failed
     order += known[2:]
-    taken_off = [(1, reason, int(counts[reason])) for reason in order if reason in counts.index]
+    taken_off = [(1, reason, counts[reason]) for reason in order if reason in counts]
     kept = exams.loc[exams["included"], "outcome"].value_counts()
     analysed = [(2, str(outcome), int(kept.get(outcome, 0))) for outcome in (*rules.positives, Outcome.NEGATIVE)]
     return (*(line for line in start if line[2]), *taken_off, *analysed)
+
+
+def _flow_label(reason: str) -> str:
+    """Status and code of a reason such as "failed: unreadable: the file ends early"; other reasons as they are."""
+    parts = reason.split(": ")
+    return ": ".join(parts[:2]) if parts[0] in (REJECTED, FAILED) else reason
 
 
 def _notes(

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -69,20 +70,17 @@ def typed(raw: RawTable, wanted: Mapping[str, Column], errors: list[Problem]) ->
     """
     lacking = [name for name, rule in wanted.items() if rule.required and name not in raw.cells.column_names]
     if lacking:
-        there = ", ".join(raw.cells.column_names) or "none of those that are used"
-        raise ScoresError(f"{raw.file} lacks the column {', '.join(lacking)}; it has {there}.")
+        names = ", ".join(raw.cells.column_names) or "none of those that are used"
+        raise ScoresError(f"{raw.file} lacks the column {', '.join(lacking)}; it has {names}.")
     columns: dict[str, pd.Series] = {}
     empties: dict[str, BoolArray] = {}
     for name, rule in wanted.items():
-        if name in raw.cells.column_names:
-            given = _trimmed(raw.cells[name])
-        else:
-            given = pa.chunked_array([pa.nulls(len(raw.lines), pa.string())])
-        empties[name] = np.asarray(pc.is_null(given, nan_is_null=True))
-        values, bad, sentence = _parse(given, rule)
+        there = name in raw.cells.column_names
+        given = raw.cells[name] if there else pa.chunked_array([pa.nulls(len(raw.lines), pa.string())])
+        values, empties[name], bad, sentence = _parse(given, rule)
         columns[name] = values.set_axis(raw.lines)
-        for row in np.flatnonzero(bad & ~empties[name]):
-            errors.append(Problem(raw.file, int(raw.lines[row]), f"{name} {str(given[row])!r} {sentence}"))
+        for row in np.flatnonzero(bad):
+            errors.append(Problem(raw.file, int(raw.lines[row]), f"{name} {str(given[row]).strip()!r} {sentence}"))
     blank = np.logical_and.reduce(list(empties.values()))
     for name in (name for name, rule in wanted.items() if not rule.may_be_empty):
         missing = raw.lines[empties[name] & ~blank]
@@ -109,10 +107,10 @@ def _read_csv(path: Path, wanted: Mapping[str, Column]) -> RawTable:
         header = next(csv.reader(file), [])
     _refuse_repeated(path, header, wanted)
     names = [name for name in header if name in wanted]
-    ragged: list[str] = []
+    ragged: list[pyarrow.csv.InvalidRow] = []
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
-        ragged.append(f"{row.actual_columns} fields, where the header has {row.expected_columns}")
+        ragged.append(row)
         return "skip"
 
     cells = pyarrow.csv.read_csv(
@@ -121,7 +119,8 @@ def _read_csv(path: Path, wanted: Mapping[str, Column]) -> RawTable:
         convert_options=pyarrow.csv.ConvertOptions(
             include_columns=names or header[:1],
             column_types=dict.fromkeys(names, pa.string()),
-            strings_can_be_null=False,
+            null_values=[""],
+            strings_can_be_null=True,
         ),
     )
     if ragged:
@@ -165,42 +164,52 @@ def _refuse_repeated(path: Path, names: list[str], wanted: Mapping[str, Column])
             raise ScoresError(f"{path.name} has the column {name} twice; keep one.")
 
 
-def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text without blanks around it, and null where nothing is left; other columns as they are."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return column
-    text = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+_Parsed: TypeAlias = tuple[pd.Series, BoolArray, BoolArray, str]
+"""Values, which cells are empty, which others do not fit, and the sentence on those."""
 
 
-def _parse(given: pa.ChunkedArray, rule: Column) -> tuple[pd.Series, BoolArray, str]:
+def _parse(given: pa.ChunkedArray, rule: Column) -> _Parsed:
+    if pa.types.is_dictionary(given.type):
+        given = given.cast(given.type.value_type)
     if rule.kind in ("number", "size"):
         return _number(given, rule)
     if rule.kind in ("id", "text"):
-        text = pc.fill_null(given.cast(pa.large_string()), "")
-        return pd.Series(text.to_pandas(), dtype="str"), np.zeros(len(given), dtype=np.bool_), ""
-    # Dates, sides and flags take few values: each is parsed once, as the follow-up's are.
-    coded = _combined(given).dictionary_encode()
-    values, bad, sentence = _PARSERS[rule.kind](coded.dictionary.to_pandas())
-    code = np.asarray(pc.fill_null(coded.indices, -1))
-    known = pd.Series(values.array.take(code, allow_fill=True), dtype=values.dtype)
-    if rule.kind not in ("date", "flag"):
-        known = known.fillna("")
-    return known, np.append(bad.to_numpy(), False)[code], sentence
+        return _text(given)
+    return _coded(given, rule)
 
 
-def _number(given: pa.ChunkedArray, rule: Column) -> tuple[pd.Series, BoolArray, str]:
+def _number(given: pa.ChunkedArray, rule: Column) -> _Parsed:
     try:
         numbers = given.cast(pa.float64())
-    except pa.ArrowException:  # some cell is no number: find out which, at leisure
+    except pa.ArrowException:  # some cell is blank or no number: find out which, at leisure
+        given = given.cast(pa.string())
+        given = pc.if_else(pc.equal(pc.utf8_trim_whitespace(given), ""), pa.scalar(None, pa.string()), given)
         numbers = pa.array(pd.to_numeric(given.to_pandas(), errors="coerce"), type=pa.float64(), from_pandas=True)
+    empty = np.asarray(pc.is_null(given, nan_is_null=True))
     values = np.array(pc.fill_null(numbers, np.nan), dtype=np.float64)
-    bad = ~np.isfinite(values)
+    bad = ~np.isfinite(values) & ~empty
     if rule.kind == "size":
-        return pd.Series(values), bad | ~(values > 0), "is no number above 0"
-    return pd.Series(values), bad, "is no number"
+        return pd.Series(values), empty, bad | (values <= 0), "is no number above 0"
+    return pd.Series(values), empty, bad, "is no number"
+
+
+def _text(given: pa.ChunkedArray) -> _Parsed:
+    text = pc.fill_null(pc.utf8_trim_whitespace(given.cast(pa.large_string())), "")
+    return pd.Series(text.to_pandas(), dtype="str"), np.asarray(pc.equal(text, "")), np.zeros(len(text), np.bool_), ""
+
+
+def _coded(given: pa.ChunkedArray, rule: Column) -> _Parsed:
+    """Dates, sides and flags, which take few values: each is parsed once, as the follow-up's are."""
+    coded = _combined(given).dictionary_encode()
+    code = np.asarray(pc.fill_null(coded.indices, -1))
+    distinct = coded.dictionary.to_pandas()
+    blank = distinct.isna() | (distinct.astype(str).str.strip() == "")
+    values, bad, sentence = _PARSERS[rule.kind](distinct.where(~blank))
+    known = pd.Series(values.array.take(code, allow_fill=True), dtype=values.dtype)
+    if known.dtype == "str":
+        known = known.fillna("")
+    # What no code stands for, -1, is the last of these.
+    return known, np.append(blank, True)[code], np.append(bad & ~blank, False)[code], sentence
 
 
 def _combined(column: pa.Array | pa.ChunkedArray) -> pa.Array:

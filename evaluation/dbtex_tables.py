@@ -13,51 +13,58 @@ import numpy as np
 import pandas as pd
 
 from evaluation.checks import IntArray
+from evaluation.columns import ScoresError, read_table, typed
 from evaluation.dbtex import DbtexSet
 from evaluation.errors import InvalidInputError
 from evaluation.hits import Lesions, Regions
 from evaluation.scores import Scores
-from evaluation.tables import FollowUp
+from evaluation.tables import Column, FollowUp, Problem
 
 _VOLUME = ["StudyUID", "View"]
 _BOX = ["X", "Y", "Width", "Height"]
-_SHOWN = 10  # rows that an error message names
+_NUMBER, _SIZE = Column("number"), Column("size")
+
+_LABELS = dict.fromkeys(("PatientID", *_VOLUME), Column("id"))
+_BOXES = (
+    _LABELS | dict.fromkeys(("X", "Y", "Slice"), _NUMBER) | dict.fromkeys(("Width", "Height", "VolumeSlices"), _SIZE)
+)
+_PREDICTIONS = _LABELS | dict.fromkeys((*_BOX, "Z", "Depth", "Score"), _NUMBER)
 
 
 def load_dbtex(predictions: Path, boxes: Path, labels: Path | None = None) -> DbtexSet:
     """Read the challenge's files. Without `labels` only the figures over volumes with a box can be computed.
 
-    Raises `InvalidInputError` naming file and line for a missing column, an empty key, a value that is no number, a box
-    without extent, two counts of slices or two women for one volume, a volume twice in the labels, and (where these are
-    given) a box or prediction of a volume that is not in them.
+    Raises `ScoresError` for a file that cannot be read or lacks a column, and naming every row for an empty key, a
+    value that is no number, a box without extent, two counts of slices or two women for one volume, a volume twice in
+    the labels, and (where these are given) a box or prediction of a volume that is not in them.
     """
-    predicted = _read(predictions, [*_BOX, "Z", "Depth", "Score"])
-    true = _read(boxes, [*_BOX, "Slice", "VolumeSlices"])
-    listed = None if labels is None else _read(labels, [])
-    if listed is not None:
-        _refuse(listed.duplicated(_VOLUME), str(labels), "the volume stands there twice")
-        for table, path in ((true, boxes), (predicted, predictions)):
-            missing = ~pd.MultiIndex.from_frame(table[_VOLUME]).isin(pd.MultiIndex.from_frame(listed[_VOLUME]))
-            _refuse(pd.Series(missing, table.index), str(path), "the volume is not among the labels")
-    for column in ("Width", "Height", "VolumeSlices"):
-        _refuse(~(true[column] > 0), str(boxes), f"{column} is not above 0")
+    errors: list[Problem] = []
+    predicted = typed(read_table(predictions, _PREDICTIONS), _PREDICTIONS, errors)
+    true = typed(read_table(boxes, _BOXES), _BOXES, errors)
+    listed = None if labels is None else typed(read_table(labels, _LABELS), _LABELS, errors)
+    tables = [(boxes.name, true), (predictions.name, predicted)]
+    if labels is not None and listed is not None:
+        tables.insert(0, (labels.name, listed))
     for column in ("Width", "Height", "Depth"):
-        _refuse(predicted[column] < 0, str(predictions), f"{column} is below 0")
-    rows = pd.concat([table[["PatientID", *_VOLUME]] for table in (listed, true, predicted) if table is not None])
-    volumes = rows.drop_duplicates()
-    twice = volumes[volumes.duplicated(_VOLUME)]
-    if len(twice):
-        raise InvalidInputError(f"The study {twice['StudyUID'].iloc[0]} has two values of PatientID; keep one.")
-    counts = true[[*_VOLUME, "VolumeSlices"]].drop_duplicates()
-    _refuse(counts.duplicated(_VOLUME), str(boxes), "VolumeSlices differs from that of another box of the volume")
-    slices = volumes.merge(counts, "left", on=_VOLUME)["VolumeSlices"]
+        _note(errors, predictions.name, predicted[column] < 0, f"{column} is below 0")
+    volumes = pd.concat([table[["PatientID", *_VOLUME]] for _, table in tables]).drop_duplicates(_VOLUME)
     known = pd.MultiIndex.from_frame(volumes[_VOLUME])
+    counts = true[[*_VOLUME, "VolumeSlices"]].drop_duplicates()
+    several = counts.duplicated(_VOLUME)
+    _note(errors, boxes.name, several, "VolumeSlices differs from that of another box of the volume")
+    for name, table in tables:
+        other = volumes["PatientID"].to_numpy()[_rows(known, table)] != table["PatientID"]
+        _note(errors, name, other, "PatientID is not that of another row of the volume")
+    if listed is not None:
+        _check_labels(listed, tables, errors)
+    if errors:
+        raise ScoresError(f"The tables of the challenge have {len(errors)} errors in their rows:", tuple(errors))
     return DbtexSet(
         volumes["PatientID"].to_numpy(),
-        slices.to_numpy(),
-        Regions(_rows(known, predicted, _VOLUME), predicted["Score"], predicted[_BOX].to_numpy()),
+        volumes.merge(counts, "left", on=_VOLUME)["VolumeSlices"].to_numpy(),
+        Regions(_rows(known, predicted), predicted["Score"], predicted[_BOX].to_numpy()),
         predicted["Z"] + predicted["Depth"] / 2,
-        Lesions(_rows(known, true, _VOLUME), true[_BOX].to_numpy()),
+        Lesions(_rows(known, true), true[_BOX].to_numpy()),
         true["Slice"],
         complete=labels is not None,
     )
@@ -68,7 +75,7 @@ def dbtex_set(scores: Scores, followup: FollowUp) -> DbtexSet:
 
     A region's Z is its first frame and its Depth the number of its frames; benign lesions are boxes, too. Volumes that
     were not scored count: their lesions are missed. Raises `InvalidInputError` without tomosynthesis volumes, regions
-    or lesions, and for a lesion without a frame or in a volume of unknown length.
+    or lesions, or for a lesion in a volume of unknown length; `ScoresError` naming lesions and regions without frames.
     """
     images, regions, lesions = scores.images, scores.regions, followup.lesions
     if images is None or regions is None:
@@ -81,8 +88,11 @@ def dbtex_set(scores: Scores, followup: FollowUp) -> DbtexSet:
         raise InvalidInputError("The DBTex figures need tomosynthesis volumes: images of the kind dbt with follow-up.")
     known = pd.Index(volumes["image_id"])
     regions, lesions = regions[regions["image_id"].isin(known)], lesions[lesions["image_id"].isin(known)]
-    _refuse(lesions["frame"].isna(), "lesions", "the lesion has no frame, which the DBTex figures need")
-    _refuse(regions["frame_first"].isna() | regions["frame_last"].isna(), "regions", "the region has no frames")
+    errors: list[Problem] = []
+    _note(errors, "lesions", lesions["frame"].isna(), "the lesion has no frame")
+    _note(errors, "regions", regions[["frame_first", "frame_last"]].isna().any(axis=1), "the region has no frames")
+    if errors:
+        raise ScoresError("The DBTex figures need frames in tomosynthesis volumes:", tuple(errors))
     depth = regions["frame_last"] - regions["frame_first"] + 1
     box = ["x", "y", "width", "height"]
     return DbtexSet(
@@ -95,34 +105,20 @@ def dbtex_set(scores: Scores, followup: FollowUp) -> DbtexSet:
     )
 
 
-def _read(path: Path, numbers: list[str]) -> pd.DataFrame:
-    """The table with text keys and float64 `numbers`; its index is the line in the file."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
-    keys = ["PatientID", *_VOLUME]
-    lacking = [column for column in [*keys, *numbers] if column not in table.columns]
-    if lacking or not isinstance(table.index, pd.RangeIndex):
-        cause = f"it lacks the column {', '.join(lacking)}" if lacking else "rows have more fields than its header"
-        raise InvalidInputError(f"{path} is no table of the DBTex challenge: {cause}.")
-    table.index = pd.RangeIndex(2, len(table) + 2)
-    for column in keys:
-        table[column] = table[column].str.strip()
-        _refuse(table[column] == "", str(path), f"{column} is empty")
-    for column in numbers:
-        values = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
-        _refuse(~values.between(-np.inf, np.inf, inclusive="neither"), str(path), f"{column} is no number")
-        table[column] = values
-    return table
+def _check_labels(listed: pd.DataFrame, tables: list[tuple[str, pd.DataFrame]], errors: list[Problem]) -> None:
+    """Every volume is among the labels, once."""
+    known = pd.MultiIndex.from_frame(listed[_VOLUME].drop_duplicates())
+    for name, table in tables:
+        if table is listed:
+            _note(errors, name, table.duplicated(_VOLUME), "the volume stands there twice")
+        else:
+            _note(errors, name, pd.Series(_rows(known, table) < 0, table.index), "the volume is not among the labels")
 
 
-def _refuse(bad: pd.Series, file: str, sentence: str) -> None:
-    lines = [str(line) for line in bad.index[bad]]
-    if lines:
-        more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-        raise InvalidInputError(f"{file}, line {', '.join(lines[:_SHOWN])}{more}: {sentence}.")
+def _note(errors: list[Problem], file: str, bad: pd.Series, sentence: str) -> None:
+    errors.extend(Problem(file, int(line), sentence) for line in bad.index[bad])
 
 
-def _rows(known: pd.MultiIndex, table: pd.DataFrame, keys: list[str]) -> IntArray:
-    return np.asarray(known.get_indexer(pd.MultiIndex.from_frame(table[keys])), dtype=np.int64)
+def _rows(known: pd.MultiIndex, table: pd.DataFrame) -> IntArray:
+    """The row of each row's volume among the known ones, -1 for none."""
+    return np.asarray(known.get_indexer(pd.MultiIndex.from_frame(table[_VOLUME])), dtype=np.int64)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from evaluation.cases import Cases
@@ -108,7 +109,7 @@ def missed_exams(cohort: Cohort, consensus: pd.DataFrame | None = None) -> Misse
     return Missed(
         exams.assign(
             found_exam_id=_found_at(exams, table),
-            visible=visible,
+            visible=pd.Series(visible, dtype="str"),
             place_score=place,
             judged_by=np.select([by_lesions, ~np.isnan(place), breast_known], [LESIONS, READERS, BREAST], EXAM),
         ),
@@ -164,8 +165,9 @@ def _limits(one: Decisions, among: Cases, exams: pd.DataFrame) -> FloatArray:
     lowest = pd.Series(among.exam_score[one.recalled & one.judged])
     if one.point.per_site:
         by_site = lowest.groupby(among.text("site")[one.recalled & one.judged]).min()
-        return by_site.reindex(exams["site"].fillna("")).fillna(np.inf).to_numpy(dtype=np.float64)
-    return np.full(len(exams), lowest.min() if len(lowest) else np.inf)
+        of_exam = by_site.reindex(exams["site"].fillna("")).fillna(np.inf)
+        return np.asarray(of_exam, dtype=np.float64)
+    return np.full(len(exams), float(lowest.min()) if len(lowest) else np.inf)
 
 
 def _found_at(exams: pd.DataFrame, all_exams: pd.DataFrame) -> list[str]:
@@ -219,25 +221,27 @@ def _by_lesions(
     return place, right_place
 
 
-def _most_visible(lesions: pd.DataFrame, n_exams: int) -> pd.Series:
+def _most_visible(lesions: pd.DataFrame, n_exams: int) -> npt.NDArray[np.object_]:
     visible = np.full(n_exams, "", dtype=object)
     for kind in reversed(VISIBILITIES):
         visible[lesions.loc[lesions["visible"] == kind, "row"].unique()] = kind
-    return pd.Series(visible, dtype="str")
+    return visible
 
 
 def _use_consensus(
     exams: pd.DataFrame,
     regions: pd.DataFrame,
     consensus: pd.DataFrame,
-    visible: pd.Series,
+    visible: npt.NDArray[np.object_],
     place: FloatArray,
     right_place: FloatArray,
 ) -> None:
     """Put what readers said where the tables know nothing: into `visible`, `place` and `right_place`."""
     said = consensus.drop_duplicates("exam_id").set_index("exam_id")["visible"].reindex(exams["exam_id"])
-    visible.mask((visible == "") & said.notna().to_numpy(), said.to_numpy(), inplace=True)
-    placed = np.isnan(place) & said.notna().to_numpy()
+    judged = said.notna().to_numpy()
+    untold = (visible == "") & judged
+    visible[untold] = said.to_numpy()[untold]
+    placed = np.isnan(place) & judged
     answers = consensus[consensus["region_id"] != ""].set_index(["exam_id", "region_id"])["right_place"]
     answer = answers.reindex(pd.MultiIndex.from_frame(regions[["exam_id", "region_id"]])).to_numpy(dtype=np.float64)
     row = regions["row"].to_numpy(dtype=np.int64)

@@ -88,9 +88,9 @@ def log_intervals(intervals: Iterable[tuple[str, Interval]]) -> None:
 
 
 def figure_name(figure: Figure) -> str:
-    """A figure's metric name: its key, behind its subgroup if it is not about all ("density/C/auc")."""
+    """A figure's metric name: its key, behind its subgroup if it is not about all: `density/C/auc`."""
     group = () if figure.subgroup == "all" else figure.subgroup.split(": ", 1)
-    return metric_name(*group, figure.key)
+    return metric_name(*group, *figure.key.split("/"))
 
 
 def log_results(
@@ -109,8 +109,8 @@ def log_results(
     """
     with tracked_run(EXPERIMENT, name, uri) as run:
         content = protocol.model_dump(mode="json")
-        told = {key: content[key] for key in content if key not in ("source", "description", "choices")}
-        mlflow.log_params({key: _text(value) for key, value in flattened(told).items()})
+        told = {key: content[key] for key in content if key not in ("name", "source", "description", "choices")}
+        mlflow.log_params({key: _text(value) for key, value in flattened({"protocol": protocol.name} | told).items()})
         mlflow.log_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), "protocol.yaml")
         mlflow.log_dict(dict(data), "data.json")
         systems = data["systems"]

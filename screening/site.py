@@ -7,11 +7,13 @@ import hmac
 import json
 import os
 import re
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydicom import uid as uids
 from pydicom.datadict import tag_for_keyword
 
@@ -46,6 +48,27 @@ def _is_sop_class(uid: str) -> str:
     return str(found)
 
 
+def _is_pacs_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is no URL: {error}") from error
+    if parts.scheme not in ("http", "https", "dicom", "dicom-tls") or not host:
+        raise ValueError("write http(s)://HOST[:PORT]/PATH for DICOMweb or dicom(-tls)://AE_TITLE@HOST:PORT for DIMSE")
+    if parts.scheme.startswith("dicom"):
+        if not re.fullmatch(_AE_TITLE, parts.username or "") or parts.path not in ("", "/"):
+            raise ValueError("a DIMSE peer is written dicom://AE_TITLE@HOST:PORT, the title of at most 16 characters")
+    elif parts.query or parts.fragment:
+        raise ValueError("a DICOMweb address has no query")
+    if parts.password is not None or (parts.username and parts.scheme.startswith("http")):
+        raise ValueError("credentials do not belong into a URL; name environment variables that hold them")
+    return url.rstrip("/")
+
+
+_AE_TITLE = r"[!-\[\]-~]{1,16}"
+_AeTitle = Annotated[str, Field(pattern=f"^{_AE_TITLE}$")]
+_EnvironmentVariable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 _Attribute = Annotated[str, AfterValidator(_is_attribute)]
 _Pattern = Annotated[str, AfterValidator(_is_pattern)]
 
@@ -112,6 +135,90 @@ class PixelSpacing(_Section):
     correct_magnification: bool = True
 
 
+class ObjectKind(StrEnum):
+    """The kinds of DICOM objects that are made of an exam."""
+
+    CAD_SR = "cad-sr"
+    MEASUREMENT_REPORT = "measurement-report"
+    PRESENTATION_STATE = "presentation-state"
+    SUMMARY_IMAGE = "summary-image"
+    HEATMAP = "heatmap"
+
+
+class Destination(_Section):
+    """A PACS that objects are sent to, by STOW-RS or C-STORE as its URL says.
+
+    Secrets are not in a profile: `user_env`, `password_env` and `token_env` name environment variables that hold them.
+    `timeout_s` holds for connecting and for each answer. `rejection_notes`: the PACS is told by a Key Object Selection
+    which objects a newer result has superseded. DIMSE only: `ae_title` is our own; `commitment` asks for
+    storage commitment where the peer offers it; `commitment_port` is where the peer may call back to report.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    url: Annotated[str, AfterValidator(_is_pacs_url)]
+    kinds: Annotated[tuple[ObjectKind, ...], Field(min_length=1)] = tuple(ObjectKind)
+    user_env: _EnvironmentVariable | None = None
+    password_env: _EnvironmentVariable | None = None
+    token_env: _EnvironmentVariable | None = None
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    ae_title: _AeTitle = "SCREENING"
+    commitment: bool = True
+    commitment_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    rejection_notes: bool = True
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.user_env is None) != (self.password_env is None):
+            raise ValueError("user_env and password_env belong together")
+        if self.token_env is not None and (self.user_env is not None or self.url.startswith("dicom")):
+            raise ValueError("token_env is for DICOMweb, and instead of user_env")
+        if self.key_file is not None and self.certificate_file is None:
+            raise ValueError("key_file needs its certificate_file")
+        if self.url.startswith("dicom-tls:") and self.commitment_port is not None and self.certificate_file is None:
+            raise ValueError("commitment_port with dicom-tls needs a certificate_file to be called back")
+        return self
+
+
+class Mode(StrEnum):
+    """Where results go: only aside, where nobody acts on them, or to the radiologists' PACS."""
+
+    SHADOW = "shadow"
+    LIVE = "live"
+
+
+class DeliveryRules(_Section):
+    """Live or shadow, and who decided so; where objects go in each mode.
+
+    Whatever the mode, objects are kept in the results folder. `outbox`: a file that all batches of the site share;
+    without, each results folder has an outbox of its own.
+    """
+
+    mode: Mode = Mode.SHADOW
+    decided_by: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    live: tuple[Destination, ...] = ()
+    shadow: tuple[Destination, ...] = ()
+    outbox: str | None = None
+
+    @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """Where objects go in the present mode."""
+        return self.live if self.mode is Mode.LIVE else self.shadow
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        names = [one.name for one in (*self.live, *self.shadow)]
+        if len(set(names)) < len(names):
+            raise ValueError("two destinations have the same name")
+        if self.mode is Mode.LIVE and self.decided_by is None:
+            raise ValueError("decided_by must say who decided that results go live")
+        if self.mode is Mode.LIVE and not self.live:
+            raise ValueError("mode is live, but there is no destination in live")
+        return self
+
+
 class SiteProfile(_Section):
     """One hospital's profile. Rules of one kind are tried in order; the first that gives a result counts."""
 
@@ -125,8 +232,9 @@ class SiteProfile(_Section):
     exclude: tuple[Exclusion, ...] = ()
     reject: Reject = Reject()
     pixel_spacing: PixelSpacing = PixelSpacing()
-    pseudonym_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    pseudonym_key_env: _EnvironmentVariable | None = None
     operating_point: str | None = None
+    delivery: DeliveryRules = DeliveryRules()
 
     def pseudonym_key(self) -> bytes | None:
         """The key for pseudonyms, None if the profile asks for none.

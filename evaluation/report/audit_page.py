@@ -101,7 +101,8 @@ def write_audit_page(audit: Audit, data: Mapping[str, Any], out: Path, results: 
     """Write `report.html` into `out`, whole or not at all; returns its path. Parameters as in `write_audit`."""
     cohort = audit.cohort
     order = _order(audit)
-    candidates = [row for row in order if audit.flagged_at[row]]
+    flagged = np.any([one.flagged for one in audit.calls], axis=0) if audit.calls else np.zeros(len(order), np.bool_)
+    candidates = [row for row in order if flagged[row]]
     pictured = candidates[:PICTURE_LIMIT]
     anchors = {row: f"candidate-{number}" for number, row in enumerate(pictured, start=1)}
     lines = {row: _line(audit, row, anchors.get(row, "")) for row in order}
@@ -210,6 +211,7 @@ def _region_lines(audit: Audit, row: int) -> tuple[_RegionLine, ...]:
     regions = audit.missed.regions
     own = regions[regions["row"] == row]
     lines = []
+    region: Any
     for region in own.itertuples():
         marked = [one.name for one in audit.calls if one.flagged[row] and region.score >= one.limit[row]]
         if marked:

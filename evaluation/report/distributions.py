@@ -113,5 +113,5 @@ def _draw_months(table: pd.DataFrame) -> Drawing:
     whole = table.groupby("from").agg({"to": "first", "n": "max"})
     axes.set_xticks(range(len(starts)), [f"{low}–{row.to}\nn = {row.n:,}" for low, row in whole.iterrows()])
     axes.set(xlim=(-0.5, len(starts) - 0.5), ylim=(-0.02, 1.02))
-    axes.legend(loc="best")
+    drawing.legend(loc="outside upper center", ncols=3)
     return drawing

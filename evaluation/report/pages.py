@@ -67,12 +67,12 @@ def write_page(template: str, path: Path, protocol: Protocol, data: Mapping[str,
     return path
 
 
-def number_text(value: float, per: int = 1) -> str:
-    """A number times `per` with three decimals, fewer from 10 on, none from 1,000 on."""
-    scaled = value * per
+def number_text(value: float, per: int = 1, like: float | None = None) -> str:
+    """A number times `per` with three decimals, fewer from 10 on, none from 1,000 on; `like`: as many as that one."""
+    scaled, size = value * per, abs(value if like is None else like) * per
     if not math.isfinite(scaled):
         return "∞" if scaled > 0 else "−∞" if scaled < 0 else "none"
-    decimals = 3 if abs(scaled) < 10 else 1 if abs(scaled) < 1_000 else 0
+    decimals = 3 if size < 10 else 1 if size < 1_000 else 0
     return f"{scaled:,.{decimals}f}".replace("-", "−")
 
 
@@ -88,7 +88,9 @@ def limits_text(figure: Figure) -> str:
     """A figure's interval, "0.812 to 0.871"; empty where it has none."""
     if figure.interval is None:
         return ""
-    return f"{number_text(figure.interval.low, figure.per)} to {number_text(figure.interval.high, figure.per)}"
+    made = figure.interval
+    low, high = (number_text(limit, figure.per, like=made.point) for limit in (made.low, made.high))
+    return f"{low} to {high}"
 
 
 def method_text(figure: Figure) -> str:

@@ -80,7 +80,8 @@ VERTICAL_SPACING = Code("111066", "DCM", "Vertical Pixel Spacing")
 
 # Measurement report (TID 1500).
 MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
-MAMMOGRAPHY_CAD = Code("111411", "DCM", "Mammography CAD")
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+"""CID 100, which has no mammography."""
 BREAST = Code("76752008", "SCT", "Breast")
 BREAST_COMPOSITION = Code("129715009", "SCT", "Breast composition")
 

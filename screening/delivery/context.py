@@ -112,7 +112,7 @@ class Delivery:
         ends = sorted(f"{one.image.image_id}={one.status}" for one in self.result.images)
         rejected = sorted(f"{one.image_id}={one.rejection.code}" for one in self.rejections)
         words = (*ends, *rejected, self.result.status, self.point.name)
-        return hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256("\n".join(words).encode("utf-8", "surrogatepass")).hexdigest()
 
     def series_uid(self, kind: str) -> UID:
         """Series Instance UID for objects of `kind`: one series for each exam, bundle and kind."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import config
-from pydicom.datadict import dictionary_VM
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -180,6 +180,8 @@ def _valid_elements(dataset: Dataset) -> Dataset:
 
 def _valid(element: DataElement) -> DataElement:
     """The element anew, validated as PS3.5 6.2 asks of its VR; raises ValueError where it is not valid."""
+    if element.VR not in dictionary_VR(element.tag).split(" or "):
+        raise ValueError("another VR than the dictionary's")
     value = element.value
     if isinstance(value, PersonName):
         value = str(value)

@@ -66,10 +66,12 @@ def measurement_report(delivery: Delivery) -> FileDataset:
             groups.append(_region(delivery, region, by_image[region.image_id], shown_from == 0))
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(delivery)),
-        procedure_reported=codes.MAMMOGRAPHY_CAD,
+        procedure_reported=codes.IMAGING_PROCEDURE,
         imaging_measurements=groups,
         title=codes.MEASUREMENT_REPORT,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(codes.ENGLISH)),
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            CodedConcept.from_code(codes.ENGLISH)
+        ),
         referenced_images=[_library_image(source) for source in delivery.sources],
     )
     return new_report(delivery, KIND, ComprehensiveSRStorage, TITLE, content[0])
@@ -111,9 +113,7 @@ def _exam(delivery: Delivery) -> MeasurementsAndQualitativeEvaluations:
     )
 
 
-def _region(
-    delivery: Delivery, region: Region, source: Source, required: bool
-) -> _Group:
+def _region(delivery: Delivery, region: Region, source: Source, required: bool) -> _Group:
     """TID 1410, or TID 1411 where the region extends over frames."""
     _, frames = frame_numbers(source, region)
     tracking = TrackingIdentifier(delivery.region_uid(region), tracking_label((region,)))

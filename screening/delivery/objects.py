@@ -137,7 +137,7 @@ def encoded(dataset: Dataset) -> bytes:
             raise DeliveryError(f"the object has no {keyword}")
     try:
         data = _bytes(dataset)
-    except (ValueError, TypeError, AttributeError, OverflowError, struct.error) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, OSError, struct.error) as error:
         # The messages of pydicom quote values, which may identify a woman.
         raise DeliveryError(f"the object cannot be encoded ({type(error).__name__})") from error
     for element in _elements(dcmread(io.BytesIO(data))):

@@ -22,7 +22,7 @@ def derived_uid(exam_id: str, bundle_sha256: str, kind: str, *more: str) -> UID:
     # Each word with its length before it: ("a", "bc") and ("ab", "c") must differ.
     digest = hashlib.sha256()
     for word in words:
-        encoded = word.encode("utf-8", "surrogateescape")
+        encoded = word.encode("utf-8", "surrogatepass")
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     bits = int.from_bytes(digest.digest()[:16], "big")
     bits = bits & ~(0xF << 76) | 8 << 76  # version

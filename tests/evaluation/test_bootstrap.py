@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from evaluation.bootstrap import Method, Statistic, cluster_bootstrap, cluster_bootstrap_many
+from evaluation.bootstrap import (
+    Method,
+    OverClusters,
+    Statistic,
+    cluster_bootstrap,
+    cluster_bootstrap_each,
+    cluster_bootstrap_many,
+)
 from evaluation.calibration import expected_observed_statistic
 from evaluation.errors import InvalidInputError, NotComputableError
 from evaluation.roc import RocStatistics, auc, delong_interval
@@ -232,3 +239,33 @@ def test_arguments_without_meaning_are_refused_with_a_sentence(
 def test_one_woman_cannot_be_resampled() -> None:
     with pytest.raises(NotComputableError, match="two women"):
         cluster_bootstrap(RocStatistics([0, 1], [0.1, 0.2]).auc(), [7, 7], seed=0)
+
+
+def test_a_figure_without_interval_stops_no_other() -> None:
+    y, score, woman = programme(5)
+    figures: dict[str, Statistic] = {
+        "auc": RocStatistics(y, score).auc(),
+        "empty": RocStatistics(np.zeros(len(y)), score).auc(),
+    }
+    found = cluster_bootstrap_each(figures, woman, seed=2, replicates=60)
+    assert found["auc"] == cluster_bootstrap(figures["auc"], woman, seed=2, replicates=60)
+    assert isinstance(found["empty"], NotComputableError)
+
+
+def test_figures_moved_to_women_have_the_same_interval() -> None:
+    y, score, woman = programme(6)
+    weight = np.random.default_rng(0).random(len(y)) + 0.1
+    auc_of_exams = RocStatistics(y, score).auc()
+    moved = OverClusters(woman, 80, weight)(auc_of_exams)
+    expected = cluster_bootstrap(auc_of_exams, woman, seed=1, replicates=60, weight=weight)
+    found = cluster_bootstrap(moved, np.arange(80), seed=1, replicates=60)
+    assert (found.point, found.low, found.high) == pytest.approx((expected.point, expected.low, expected.high))
+
+
+def test_number_of_threads_does_not_change_the_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, score, woman = programme(7)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr("evaluation.bootstrap._THREADS", threads)
+        found.append(cluster_bootstrap(RocStatistics(y, score).auc(), woman, seed=0, replicates=200))
+    assert found[0] == found[1]

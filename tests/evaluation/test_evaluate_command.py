@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,10 @@ def call(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     folder = tmp_path_factory.mktemp("programme")
-    programme = simulate(500, 3, 4)
+    programme = simulate(200, 2, 4, cancers_a_year=0.03)
     programme.write(folder)
     content = load_protocol("salim-2020").model_dump(mode="json")
-    content["uncertainty"]["replicates"] = 50
+    content["uncertainty"]["replicates"] = 20
     (folder / "quick.yaml").write_text(yaml.safe_dump(content | {"name": "quick"}), encoding="utf-8")
     scores = pd.read_csv(folder / "scores" / "exams.csv", dtype={"exam_id": str})
     scores = scores[scores["status"] == "scored"]
@@ -263,25 +264,39 @@ def test_a_challenges_boxes_are_scored_by_its_rules(tmp_path: Path) -> None:
     assert "Evaluation of team under dbtex" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_an_audit_lists_the_missed_exams_of_the_simulated_truth_and_is_a_run(tables: Tables, tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    content = load_protocol("missed-cancers").model_dump(mode="json")
-    content["uncertainty"]["replicates"] = 50
-    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    store = f"sqlite:///{tmp_path / 'store.db'}"
+def test_an_audit_lists_the_missed_exams_of_the_simulated_truth(tables: Tables, tmp_path: Path) -> None:
     result = call(
-        "audit", "--scores", f"ours={tables.scores}", "--followup", tables.followup, "--out", tmp_path / "out",
-        "--protocol", tmp_path / "quick.yaml", "--tracking-uri", store,
+        "audit", "--scores", f"ours={tables.scores}", "--followup", tables.followup, "--out", tmp_path, "--no-track"
+    )
+    assert result.exit_code == 0, result.output
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"report.html", "audit.csv", "candidates.csv", "form.csv", "figures.csv"}
+    listed = set(pd.read_csv(tmp_path / "audit.csv", dtype={"exam_id": str})["exam_id"])
+    truth = tables.programme.truth
+    assert listed == set(truth.loc[truth["missed"], "exam_id"])
+
+
+@pytest.mark.parametrize("command", ["evaluate", "audit"])
+def test_results_go_to_mlflow_under_the_names_of_system_and_protocol(
+    command: str, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    import evaluation.tracking
+
+    logged: list[tuple[object, ...]] = []
+    monkeypatch.setattr(evaluation.tracking, "log_results", lambda *given, **named: logged.append((*given, named)))
+    protocol = tables.protocol if command == "evaluate" else "missed-cancers"
+    result = call(
+        command, "--scores", f"ours={tables.scores}", "--followup", tables.followup, "--out", tmp_path,
+        "--protocol", protocol, "--tracking-uri", "sqlite:///x.db",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert {"report.html", "audit.csv", "candidates.csv", "form.csv", "figures.csv"} <= {
-        path.name for path in (tmp_path / "out").iterdir()
-    }
-    client = mlflow.MlflowClient(store)
-    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert run.info.run_name == "audit ours missed-cancers"
-    assert any(key.startswith("detected") or "recall-4-percent" in key for key in run.data.metrics)
-    mlflow.set_tracking_uri(None)
+    ((name, _, data, figures_, files, *_),) = logged
+    assert name == ("ours quick" if command == "evaluate" else "audit ours missed-cancers")
+    assert data["systems"][0]["name"] == "ours"
+    assert len(figures_) == len(figures(tmp_path))
+    assert {path.name for path in files} == {path.name for path in tmp_path.iterdir()}
+    assert "sqlite:///x.db" in str(logged)
 
 
 @pytest.mark.parametrize(
@@ -310,3 +325,18 @@ def test_the_help_says_what_goes_in_and_what_comes_out() -> None:
         assert result.exit_code == 0
         for word in words:
             assert word in result.stdout
+
+
+MANUAL = (Path(__file__).parents[2] / "docs" / "evaluate.md").read_text(encoding="utf-8")
+
+
+def test_the_protocol_shown_in_the_manual_is_valid(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", MANUAL, re.DOTALL)
+    (tmp_path / "ours.yaml").write_text(shown, encoding="utf-8")
+    assert load_protocol(tmp_path / "ours.yaml").name == "ours"
+
+
+def test_the_manual_lists_every_bundled_protocol_and_every_file_written(evaluated: tuple[Result, Path]) -> None:
+    listed = re.findall(r"^\| `([a-z0-9.-]+)` \|", MANUAL, re.MULTILINE)
+    assert set(bundled_protocols()) <= set(listed)
+    assert {path.name for path in evaluated[1].iterdir()} <= set(listed)

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from evaluation.cases import cases
 from evaluation.export import write_tables
+from evaluation.intervals import Interval
 from evaluation.operating_points import operating_points
 from evaluation.report.curves import operating, readers
 from evaluation.report.distributions import months_table, percentile
 from evaluation.report.flow import WIDTH, Box, diagram
 from evaluation.report.page import draw_pictures, write_report
-from evaluation.report.pages import number_text, value_text
+from evaluation.report.pages import limits_text, number_text, value_text
 from evaluation.report.pictures import thinned
+from evaluation.report.tables import headline, matrices, rows
 from evaluation.study import Evaluation
 from tests.support.evaluations import FLOW, HOSTILE, cohort, data_of, evaluation, figure
 
@@ -230,6 +232,12 @@ def test_numbers_are_written_with_the_digits_that_people_read(value: float, per:
     assert number_text(value, per) == text
 
 
+def test_limits_have_the_decimals_of_their_figure() -> None:
+    of_ratio = Interval(9.27, 6.886, 13.3, "percentile bootstrap")
+    assert limits_text(figure(interval=of_ratio)) == "6.886 to 13.300"
+    assert limits_text(figure(per=1000)) == "750.0 to 860.0"
+
+
 def test_percentages_and_rates_carry_what_they_are_counted_per() -> None:
     assert value_text(figure(per=100)) == "81.2 %"
     assert value_text(figure(per=1000)) == "812.3 per 1,000"
@@ -253,3 +261,40 @@ def test_the_tables_hold_every_figure_field_and_every_exam_and_no_woman(tmp_path
     assert (exams.loc[~exams["included"], "excluded_because"] != "").all()
     assert pd.read_csv(tmp_path / "flow.csv")["count"].tolist() == [count for _, _, count in FLOW]
     assert len((tmp_path / "notes.txt").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_the_headline_has_discrimination_points_and_programme_and_no_subgroup() -> None:
+    names = ("first", "second", "third")
+    points = [
+        figure(f"{key}@{name}", group="operating points") for name in names for key in ("sensitivity", "specificity")
+    ]
+    others = [figure("recall_rate"), figure("ppv1"), figure(subgroup="site: A"), figure("froc-sensitivity@fp=1")]
+    few = headline([figure(), *points[:4], *others])
+    assert [one.key for one in few] == [
+        "auc", "sensitivity@first", "specificity@first", "sensitivity@second", "specificity@second",
+        "froc-sensitivity@fp=1", "recall_rate",
+    ]  # fmt: skip
+    many = headline(points)
+    assert [one.key for one in many] == [f"sensitivity@{name}" for name in names]
+
+
+def test_a_list_repeats_no_text_of_the_row_above_and_never_hides_a_new_one() -> None:
+    first, same, bare, again = rows([figure(note="a"), figure(note="a"), figure(), figure(note="a")])
+    assert (first.note, same.note, bare.note, again.note) == ("a", "as above", "", "a")
+    assert first.denominator
+    assert first.method
+    assert same.denominator == same.method == ""
+
+
+def test_strategies_stand_by_their_rates_with_what_all_cells_share_beside_the_name() -> None:
+    figures = [
+        figure(f"{key}/{rate}", label=f"{name}: {rate}", note=f"{name} reads; {rate} is counted")
+        for key, name in (("a", "reader"), ("b", "triage"))
+        for rate in ("sensitivity", "specificity")
+    ]
+    (matrix,), others = matrices([*figures, figure("model", label="model alone", interval=None, reason="no")])
+    assert matrix.columns == ("sensitivity", "specificity")
+    assert [row.name for row in matrix.rows] == ["reader", "triage"]
+    assert [row.note for row in matrix.rows] == ["reader reads", "triage reads"]
+    assert [note for _, note in matrix.rows[0].cells] == ["sensitivity is counted", "specificity is counted"]
+    assert [one.key for one in others] == ["model"]

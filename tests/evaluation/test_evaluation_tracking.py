@@ -86,6 +86,7 @@ def test_the_run_names_protocol_model_data_and_code(client: mlflow.MlflowClient)
     assert data.tags["data_sha256"] == "23" * 32
     assert data.tags["compared_with"] == HOSTILE
     assert data.tags["git_commit"] == git_commit()
+    assert data.params["protocol"] == "salim-2020"
     assert data.params["outcome.window_months"] == "12"
     assert data.params["outcome.positives"] == "screen-detected; interval"
     assert data.params["operating_points"].startswith("first-reader-specificity specificity 0.966")
@@ -128,6 +129,7 @@ def test_any_text_becomes_a_name_that_mlflow_takes(parts: list[str]) -> None:
 
 def test_names_of_figures_tell_subgroups_apart() -> None:
     assert figure_name(figure("sensitivity@specificity=0.966")) == "sensitivity-specificity-0.966"
+    assert figure_name(figure("reader1/recall_rate")) == "reader1/recall_rate"
     assert figure_name(figure(subgroup="site: A/B")) == "site/A-B/auc"
     assert figure_name(figure(subgroup="vendor B")) == "vendor B/auc"
 

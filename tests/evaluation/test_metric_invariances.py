@@ -1,6 +1,6 @@
 """What every pure figure has in common: one list of figures through one list of laws.
 
-A figure takes a study and weights of its exams and gives its values, or where one is undefined the sentence that says why.
+A figure takes a study and weights of its exams, and gives its values; a sentence stands for one that is undefined.
 """
 
 from __future__ import annotations

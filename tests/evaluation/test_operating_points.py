@@ -129,7 +129,7 @@ def test_each_site_gets_its_own_threshold_and_one_without_negatives_is_left_out(
     assert one.threshold is None
     for name in ("North", "South"):
         here = (site == name) & (y == 0)
-        assert (~one.recalled)[here].mean() == pytest.approx(0.9, abs=0.01)
+        assert (~one.recalled)[here].mean() == pytest.approx(0.9, abs=0.02)
     assert not one.judged[:4].any()
     assert "left out: Island (" in one.note
 
@@ -207,29 +207,36 @@ def test_one_class_leaves_the_other_classes_figures() -> None:
     assert found["specificity@here"].interval == wilson(18, 20)
 
 
+ILL = 8
+
+
 def marked(**columns: Any) -> Cohort:
-    """Ten exams of two images, two of them with cancer; random marks, a lesion at column 500 in one image."""
+    """Twenty exams of two images, eight with cancer: three random marks an image, a lesion under the first of each."""
     rng = np.random.default_rng(5)
-    exam = np.repeat(np.arange(10), 2)
-    image = np.repeat(np.arange(20), 3)
-    at = np.where(np.arange(60) % 3 == 0, 500, 100 * (np.arange(60) % 3))
-    regions = boxes(image, exam[image], at, score=rng.random(60).round(2), **columns)
-    tables = {"images": images(exam), "regions": regions, "lesions": boxes([0, 2], [0, 1], [500, 500], malignant=1)}
+    exam = np.repeat(np.arange(20), 2)
+    image = np.repeat(np.arange(40), 3)
+    at = np.where(np.arange(120) % 3 == 0, 500, 100 * (np.arange(120) % 3))
+    regions = boxes(image, exam[image], at, score=rng.random(120).round(2), **columns)
+    lesions = boxes(2 * np.arange(ILL), np.arange(ILL), np.full(ILL, 500), malignant=1)
     rules = protocol(localisation=Localisation(level="case-any-view", fp_denominator="normal"))
-    return cohort([1, 1] + [0] * 8, rng.random(10), rules, tables=tables, cancer_side=["L", "R"] + [""] * 8)
+    return cohort(
+        (np.arange(20) < ILL).astype(int), rng.random(20), rules,
+        tables={"images": images(exam), "regions": regions, "lesions": lesions},
+        cancer_side=["L", "R"] * (ILL // 2) + [""] * (20 - ILL),
+    )  # fmt: skip
 
 
 def with_point(whole: Cohort, given: OperatingPoint) -> Cohort:
     return replace(whole, protocol=whole.protocol.model_copy(update={"operating_points": (given,)}))
 
 
-@pytest.mark.parametrize(("target", "units"), [("fp-per-image", 16), ("fp-per-exam", 8)])
+@pytest.mark.parametrize(("target", "units"), [("fp-per-image", 24), ("fp-per-exam", 12)])
 def test_rate_of_false_positives_is_met_on_the_normal_images(target: str, units: int) -> None:
     whole = marked()
     one = only(with_point(whole, point(target, 0.75)))
     regions = whole.scores.regions
     assert regions is not None
-    score = regions.loc[regions["exam_id"] > "E00001", "score"].to_numpy()
+    score = regions.loc[regions["exam_id"] >= f"E{ILL:05d}", "score"].to_numpy()
     assert one.threshold is not None
     assert (score >= one.threshold).sum() <= 0.75 * units < (score >= score[score < one.threshold].max()).sum()
     highest = regions.groupby("exam_id")["score"].max().to_numpy()
@@ -239,8 +246,8 @@ def test_rate_of_false_positives_is_met_on_the_normal_images(target: str, units:
 def test_mark_on_the_healthy_breast_recalls_but_does_not_find() -> None:
     whole = with_point(marked(laterality="R"), point("fp-per-image", 3))
     one = only(whole)
-    assert one.recalled[:2].all()
-    assert one.found[:2].tolist() == [False, True]
+    assert one.recalled[:ILL].all()
+    assert one.found[:ILL].tolist() == [False, True] * (ILL // 2)
 
 
 def test_sensitivity_at_the_right_place_stands_beside() -> None:
@@ -249,11 +256,11 @@ def test_sensitivity_at_the_right_place_stands_beside() -> None:
     regions = whole.scores.regions
     assert regions is not None
     assert threshold is not None
-    on_lesion = regions[(regions["x"] == 500) & regions["image_id"].isin(["I0", "I2"])]
+    on_lesion = regions[(regions["x"] == 500) & regions["image_id"].isin([f"I{2 * at}" for at in range(ILL)])]
     localised = figures(whole)["localised-sensitivity@here"]
     assert localised.interval is not None
     assert localised.interval.point == pytest.approx((on_lesion["score"] >= threshold).mean())
-    assert localised.n_positive == 2
+    assert localised.n_positive == ILL
 
 
 def test_first_threshold_is_of_exam_scores() -> None:

@@ -13,7 +13,7 @@ from pydicom import uid
 
 from screening.delivery.context import Delivery, prepare
 from screening.exam import Image, ImageKind, Laterality, View
-from screening.model.calibration import OperatingPoint
+from screening.model.calibration import Calibration, OperatingPoint
 from screening.result import (
     BreastResult,
     ExamResult,
@@ -40,12 +40,20 @@ TOO_SMALL = Rejection(Reason.TOO_SMALL, "the image is too small to be a mammogra
 
 def bundle(points: tuple[OperatingPoint, ...] = POINTS) -> Any:
     """What delivering needs of a bundle: its card's name and version, its hash and its operating points."""
-    by_name = {point.name: point for point in points}
+    calibration = Calibration(
+        slope=1.0,
+        intercept=0.0,
+        prevalence=0.006,
+        fitted_on="nothing",
+        category_thresholds=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        categories_from="nothing",
+        operating_points=points,
+    )
     return SimpleNamespace(
         card=SimpleNamespace(name="spots", version="1.2"),
         sha256=SHA256,
         model_id=f"spots-1.2+{SHA256[:12]}",
-        calibration=SimpleNamespace(operating_points=points, operating_point=by_name.__getitem__),
+        calibration=calibration,
     )
 
 
@@ -134,7 +142,7 @@ def _image(folder: Path, case: Case, number: int, laterality: str, view: str) ->
         columns=COLUMNS,
         frames=FRAMES if case.dbt else 1,
         pixel_spacing_mm=(0.1, 0.1),
-        patient_orientation=tuple(dataset.PatientOrientation),
+        patient_orientation=tuple(dataset.get("PatientOrientation", ())),
     )
     if laterality + view in case.rejected:
         return ImageResult(image, Status.REJECTED, TOO_SMALL)

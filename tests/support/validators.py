@@ -53,22 +53,31 @@ def dciodvfy(path: Path) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("Error")]
 
 
-def sr_validator(path: Path) -> list[str]:
-    """What PixelMed finds wrong with the report by its templates: lines of errors, none for a valid report."""
+def sr_validator(path: Path, extensible: bool = False) -> list[str]:
+    """What PixelMed finds wrong with the report by its templates: errors and warnings, none for a valid report.
+
+    `extensible`: the root template may have more than its rows, so that what it does not know is no fault.
+    """
     output, status = _run("DicomSRValidator", str(path))
     assert status == 0, output
-    assert "Found Root Template" in output, output
-    return [line for line in output.splitlines() if "Error" in line or "Exception" in line]
+    assert "IOD validation complete" in output, output
+    harmless = [
+        r"Found .* IOD|Found Root Template|Root Template Validation Complete|IOD validation complete",
+        r"Picked up JAVA_TOOL_OPTIONS",
+        r'Warning: .* in template concept name \("Failed  (Detections|Analyses)"\)',  # two spaces: PixelMed's own slip
+        *([r"Warning: .*: Content Item not in template"] if extensible else []),
+    ]
+    return [line for line in output.splitlines() if line.strip() and not re.match("|".join(harmless), line)]
 
 
 def _run(*command: str) -> tuple[str, int]:
-    # PixelMed's rules have more XPath operators than Java allows by default since 2022.
+    # PixelMed's rules have more XPath operators than Java allows by default; the other options halve its time.
     limits = " ".join(f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprGrp", "ExprOp", "TotalOp"))
     done = subprocess.run(
         command,
         capture_output=True,
-        timeout=120,
-        env={**os.environ, "JAVA_TOOL_OPTIONS": f"{limits} -Xmx800m"},
+        timeout=600,
+        env={**os.environ, "JAVA_TOOL_OPTIONS": f"{limits} -Xmx1500m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"},
         check=False,
         encoding="utf-8",
         errors="replace",

@@ -43,7 +43,7 @@ def test_uid_stays_the_same_over_versions_of_the_program() -> None:
 
 
 def test_no_identifier_can_be_read_from_a_uid_of_undecodable_words() -> None:
-    assert derived_uid("\udcff", "", "").startswith("2.25.")
+    assert derived_uid("\ud800\udcff", "", "").startswith("2.25.")
 
 
 def test_late_image_makes_a_new_object_in_the_same_series(tmp_path: Path) -> None:
