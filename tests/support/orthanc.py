@@ -19,13 +19,13 @@ import requests
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
-from tests.support.validators import REQUIRED
+from tests.support.peers import REQUIRED
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _ABSENT = shutil.which("Orthanc") is None or not PLUGIN.exists()
 
 needs_orthanc = pytest.mark.skipif(_ABSENT and not REQUIRED, reason="not installed: orthanc, orthanc-dicomweb")
-"""Skip a test where Orthanc is not installed; with CI_TOOLS_REQUIRED=1 it runs and fails instead."""
+"""Skip a test where Orthanc is not installed."""
 
 AE_TITLE = "ORTHANC"
 _PATIENCE_S = 60.0

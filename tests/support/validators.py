@@ -1,7 +1,6 @@
 """Independent validators of DICOM objects: DCMTK, dicom3tools and PixelMed, as programs.
 
-Tests that need one are marked with `needs`: absent, the test is skipped and says so; with CI_TOOLS_REQUIRED=1, as in
-continuous integration, it runs and fails instead.
+Tests that need one are marked with `needs`, which skips or fails them as `peers` does.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-REQUIRED = os.environ.get("CI_TOOLS_REQUIRED", "") not in ("", "0")
+from tests.support.peers import REQUIRED
 
 _PACKAGES = {
     "dcmdump": "dcmtk",
