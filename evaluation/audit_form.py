@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluation.missed import LESIONS, Missed
-from evaluation.tables import FollowUpError, Problem
+from evaluation.tables import Problem, TableError
 
 VISIBLE_AS = {"true_negative": "occult", "minimal_signs": "minimal_sign", "false_negative": "false_negative"}
 """The form's classes, from the least to the most visible, and the words that lesion tables use for them."""
@@ -31,7 +31,7 @@ _PLACE = {"yes": 1.0, "no": 0.0}
 FORM_COLUMNS = (*_KEYS, *REGION_COLUMNS, *(f"{who}{part}" for who in READERS for part in ("", "_right_place")))
 
 
-class FormError(FollowUpError):
+class FormError(TableError):
     """A filled-in form cannot be trusted as it is; `problems` names every line, the message the first ones."""
 
 

@@ -13,7 +13,7 @@ from evaluation.columns import positions
 from evaluation.followup import EXCLUDED, POSITIVE, breast_outcomes, exam_outcomes
 from evaluation.protocol import Outcome, OutcomeRules, Protocol
 from evaluation.scores import FAILED, REJECTED, SCORED, Scores
-from evaluation.tables import FollowUp, FollowUpError, Problem
+from evaluation.tables import FollowUp, Problem, TableError
 
 _NO_FOLLOW_UP, _NO_SCORES = "not in the follow-up", "not in the scores"
 _UNSCORED_CANCER, _UNSCORED_BREAST = "the breast with the cancer has no score", "the breast has no score"
@@ -47,7 +47,7 @@ class Cohort:
     notes: tuple[str, ...]
 
 
-class CohortError(FollowUpError):
+class CohortError(TableError):
     """Scores and follow-up cannot be joined; `problems` names the rows that contradict each other."""
 
 

@@ -16,10 +16,10 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from evaluation.checks import BoolArray, IntArray
-from evaluation.tables import _PARSERS, Column, FollowUpError, Problem
+from evaluation.tables import PARSERS, Column, Problem, TableError
 
 
-class ScoresError(FollowUpError):
+class ScoresError(TableError):
     """Score tables cannot be used as they are; `problems` names every row, the message the first ones."""
 
 
@@ -204,7 +204,7 @@ def _coded(given: pa.ChunkedArray, rule: Column) -> _Parsed:
     code = np.asarray(pc.fill_null(coded.indices, -1))
     distinct = coded.dictionary.to_pandas()
     blank = distinct.isna() | (distinct.astype(str).str.strip() == "")
-    values, bad, sentence = _PARSERS[rule.kind](distinct.where(~blank))
+    values, bad, sentence = PARSERS[rule.kind](distinct.where(~blank))
     known = pd.Series(values.array.take(code, allow_fill=True), dtype=values.dtype)
     if known.dtype == "str":
         known = known.fillna("")

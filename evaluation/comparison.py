@@ -10,6 +10,7 @@ from evaluation.cohort import Cohort
 from evaluation.draft import Draft, Share, attempt, settle
 from evaluation.errors import InvalidInputError, MetricError
 from evaluation.figure import Figure
+from evaluation.followup import POSITIVE
 from evaluation.inputs import Inputs
 from evaluation.intervals import Interval
 from evaluation.operating_points import Decisions
@@ -22,11 +23,11 @@ GROUP = "comparison"
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two systems on the exams that both scored, in the same order; `left_out`: what only one of them scored."""
+    """Two systems on the exams that both scored, in the same order; `note`: what was left out, and what is compared."""
 
     first: Inputs
     second: Inputs
-    left_out: str
+    note: str
 
 
 def compare(cohort: Cohort, other: Cohort) -> tuple[Figure, ...]:
@@ -39,22 +40,26 @@ def compare(cohort: Cohort, other: Cohort) -> tuple[Figure, ...]:
     """
     pair = common(cohort, other)
     drafts = [_auc(pair), *(draft for at in range(len(pair.first.decisions)) for draft in _at_point(pair, at))]
-    told = [_told(draft, pair.left_out, other.scores.name) for draft in drafts]
+    told = [_told(draft, pair.note, other.scores.name) for draft in drafts]
     return settle(told, pair.first.cases, pair.first.protocol.uncertainty)
 
 
 def common(cohort: Cohort, other: Cohort) -> Pair:
-    """Both cohorts, with only the exams that both include."""
+    """Both cohorts, with only the exams that both include, each judged alike: see `_alike`."""
     of_first, of_second = (set(one.exams.loc[one.exams["included"], "exam_id"]) for one in (cohort, other))
     both = of_first & of_second
-    first, second = Inputs(_only(cohort, both)), Inputs(_only(other, both))
+    ours, theirs, whole = _alike(_only(cohort, both), _only(other, both))
+    first, second = Inputs(ours), Inputs(theirs)
     if not first.cases.table["exam_id"].equals(second.cases.table["exam_id"]) or not np.array_equal(
         first.cases.positive, second.cases.positive
     ):
         raise InvalidInputError("Two systems are compared on one follow-up under one protocol; these cohorts differ.")
     counts = [(len(of_first - both), cohort.scores.name), (len(of_second - both), other.scores.name)]
     told = [f"{n:,} exams that only {name} scored" for n, name in counts if n]
-    return Pair(first, second, f"left out: {', '.join(told)}" if told else "")
+    notes = [f"left out: {', '.join(told)}"] if told else []
+    if whole:
+        notes.append(f"{whole:,} exams with cancer by their whole score, as one system scores no breasts apart")
+    return Pair(first, second, "; ".join(notes))
 
 
 def _only(cohort: Cohort, exam_ids: set[str]) -> Cohort:
@@ -62,6 +67,21 @@ def _only(cohort: Cohort, exam_ids: set[str]) -> Cohort:
     exams = cohort.exams[cohort.exams["exam_id"].isin(exam_ids)].sort_values("exam_id")
     breasts = cohort.breasts[cohort.breasts["exam_id"].isin(exam_ids)]
     return replace(cohort, exams=exams.reset_index(drop=True), breasts=breasts.reset_index(drop=True))
+
+
+def _alike(first: Cohort, second: Cohort) -> tuple[Cohort, Cohort, int]:
+    """Both cohorts, with the exam's score for a cancer in which either system has no score of the breast.
+
+    A system that says less must not look better: asked for no side, it may find a cancer by the healthy breast. Returns
+    also how many exams with cancer that changes.
+    """
+    apart = [one.exams[["left_score", "right_score"]].notna().any(axis=1) for one in (first, second)]
+    same = (apart[0] == apart[1]).to_numpy()
+    ours, theirs = (
+        replace(one, exams=one.exams.assign(score=one.exams["score"].where(same, one.exams["exam_score"])))
+        for one in (first, second)
+    )
+    return ours, theirs, int((~same & (first.exams["role"] == POSITIVE)).sum())
 
 
 def _auc(pair: Pair) -> Draft:

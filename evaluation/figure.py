@@ -45,5 +45,5 @@ class Figure:
     def warning(self) -> str:
         """A sentence where too few positives make the figure unsure; empty otherwise."""
         if self.interval is not None and self.n_positive < FEW_POSITIVES:
-            return f"only {self.n_positive} positives"
+            return f"only {self.n_positive} positive{'' if self.n_positive == 1 else 's'}"
         return ""

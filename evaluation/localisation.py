@@ -164,7 +164,7 @@ def drafts(marks: Marks | str, among: Cases) -> list[Draft]:
     def at(rate: float) -> Draft:
         return draft(
             f"froc-sensitivity@fp={rate:g}",
-            f"Sensitivity at {rate:g} false positives per {unit}",
+            f"Sensitivity at {rate:g} false positive{'' if rate == 1 else 's'} per {unit}",
             lambda: froc.sensitivity_at_fp(rate, interpolate=rules.interpolate),
         )
 

@@ -92,14 +92,18 @@ class Problem:
         return f"{self.file}, line {self.line}: {self.sentence}"
 
 
-class FollowUpError(ScreeningError):
-    """The follow-up tables cannot be trusted as they are; `problems` names every row, the message the first ones."""
+class TableError(ScreeningError):
+    """Tables cannot be trusted as they are; `problems` names every row, the message the first ones."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
         self.problems = problems
         listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         super().__init__(message + listed + more)
+
+
+class FollowUpError(TableError):
+    """The tables of the follow-up cannot be trusted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +202,7 @@ def _typed(table: pd.DataFrame, name: str, file: str, errors: list[Problem]) -> 
     for column, rule in TABLES[name].items():
         given = table[column] if column in table.columns else pd.Series("", index=lines, dtype=object)
         empty = given.isna() | (given.astype(str).str.strip() == "")
-        values, bad, sentence = _PARSERS[rule.kind](given.where(~empty))
+        values, bad, sentence = PARSERS[rule.kind](given.where(~empty))
         if not rule.may_be_empty:
             errors.extend(Problem(file, line, f"{column} is empty") for line in lines[empty])
         errors.extend(Problem(file, line, f"{column} {given.at[line]!r} {sentence}") for line in lines[bad & ~empty])
@@ -256,7 +260,7 @@ def _none_bad(given: pd.Series) -> pd.Series[bool]:
     return pd.Series(False, index=given.index)
 
 
-_PARSERS: dict[Kind, Callable[[pd.Series], _Parsed]] = {
+PARSERS: dict[Kind, Callable[[pd.Series], _Parsed]] = {
     "id": _text,
     "text": _text,
     "date": _date,
@@ -266,6 +270,7 @@ _PARSERS: dict[Kind, Callable[[pd.Series], _Parsed]] = {
     "side": _side,
     "visibility": _visibility,
 }
+"""By kind of column: cells to values, which cells do not fit, and the sentence on those. Empty cells come as NaN."""
 
 
 def _check_keys(tables: dict[str, pd.DataFrame], files: dict[str, str], errors: list[Problem]) -> None:

@@ -120,7 +120,7 @@ class Films:
         turn = _turn(plain, image["laterality"]) if plain else Turn()
         size = int(image["columns"]), int(image["rows"])
         marks = [
-            _mark("lesion", "", f"Lesion: {one.visible}" if one.visible else "Lesion", one, turn, size)
+            _mark("lesion", "", f"Lesion: {one.visible!s}" if one.visible else "Lesion", one, turn, size)
             for one in lesions.itertuples()
         ]
         marks += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
+from rich.status import Status
 from rich.table import Table
 
 from screening.cli import SOME_FAILED, Model, Site, one_sentence
@@ -108,7 +110,7 @@ def _send(
     """Queue and send; whether all has arrived."""
     from screening.delivery.deliver import log_mode
     from screening.delivery.destinations import chosen, outbox_path, sender_for
-    from screening.delivery.outbox import Outbox
+    from screening.delivery.outbox import Outbox, State
     from screening.delivery.sending import send_queued
 
     destinations = chosen(profile.delivery, to)
@@ -117,45 +119,46 @@ def _send(
     with Outbox(outbox_path(profile.delivery, results)) as outbox:
         if log_mode(outbox, profile.name, profile.delivery, profile.model_dump_json()):
             LOG.info("site %s: delivery is in %s mode from now on", profile.name, profile.delivery.mode)
-        done = _queue(results, model, outbox, destinations, operating_point or profile.operating_point)
+        exams, done = _queue(results, model, outbox, destinations, operating_point or profile.operating_point)
         for destination, sender in zip(destinations, senders, strict=True):
             outbox.make_due(destination.name, failed=retry_failed)
             with _STDERR.status("") as status:
-                sent = send_queued(
-                    outbox,
-                    destination.name,
-                    sender,
-                    patience,
-                    lambda arrived, waiting, status=status, name=destination.name: status.update(  # type: ignore[misc]
-                        f"{escape(name)}: {arrived} sent, {waiting} waiting"
-                    ),
-                )
+                progress = partial(_progress, status, destination.name)
+                sent = send_queued(outbox, destination.name, sender, patience, progress)
             if sent.problem:
                 LOG.warning("%s", sent.problem)
             typer.echo(f"{destination.name}: {sent.arrived} sent, {sent.waiting} waiting, {sent.failed} failed")
-            done = done and not (sent.waiting or sent.failed)
+            # A site's outbox may hold what failed on other nights; here it is about these results.
+            still = (State.QUEUED, State.FAILED)
+            done = done and not any(
+                one.state in still and one.exam_id in exams for one in outbox.parcels(destination.name)
+            )
     if not destinations:
         typer.echo(f"{profile.delivery.mode} mode without destination: the objects are in {results / 'dicom'}")
     typer.echo("Research only: not a medical device, not for clinical use.")
     return done
 
 
+def _progress(status: Status, name: str, arrived: int, waiting: int) -> None:
+    status.update(f"{escape(name)}: {arrived} sent, {waiting} waiting")
+
+
 def _queue(
     results: Path, model: str | None, outbox: Outbox, destinations: Sequence[Destination], operating_point: str | None
-) -> bool:
-    """Make the objects of all exams and queue them; whether there was no problem."""
+) -> tuple[set[str], bool]:
+    """Make the objects of all exams and queue them; which exams these are, and whether there was no problem."""
     from screening.delivery.deliver import deliver_results
     from screening.model.bundle import load_bundle
 
-    exams = problems = 0
+    exams, problems = set(), 0
     done = deliver_results(results, load_bundle(model), outbox, destinations, operating_point)
     for exam in track(done, "Making objects", console=_STDERR):
-        exams += 1
+        exams.add(exam.exam_id)
         problems += len(exam.problems)
         for problem in exam.problems:
             LOG.warning("exam %.80r: %s", exam.exam_id, problem)  # an exam id may come from a header
-    typer.echo(f"{exams} exams, {problems} problems with their objects")
-    return problems == 0
+    typer.echo(f"{len(exams)} exams, {problems} problems with their objects")
+    return exams, problems == 0
 
 
 def _show(outbox: Outbox, everything: bool) -> None:

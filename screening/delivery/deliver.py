@@ -24,7 +24,7 @@ from screening.delivery.headers import DeliveryError
 from screening.delivery.heatmap_object import heatmaps
 from screening.delivery.measurement_report import measurement_report
 from screening.delivery.objects import written
-from screening.delivery.outbox import Object, Outbox, OutdatedError, Switch
+from screening.delivery.outbox import Object, Outbox, OutdatedError, Parcel, Switch
 from screening.delivery.presentation_state import presentation_states
 from screening.delivery.rejection_note import KIND as REJECTION_NOTE
 from screening.delivery.rejection_note import rejection_notes
@@ -99,22 +99,22 @@ def deliver_exam(
     Raises `StoreError` if a file or the outbox cannot be written.
     """
     objects, problems = write_objects(delivery, results)
+    exam_id, current = delivery.result.exam_id, _uids(delivery)
     queued = 0
     for destination in destinations:
         wanted = [one for one in objects if one.kind in destination.kinds]
         if not wanted:
             continue
-        uids = {one.sop_instance_uid for one in wanted}
-        before = (
-            outbox.to_supersede(destination.name, delivery.result.exam_id, uids) if destination.rejection_notes else ()
-        )
+        before: tuple[Parcel, ...] = ()
+        if destination.rejection_notes:
+            before = outbox.to_supersede(destination.name, exam_id, delivery.created, current)
         notes, trouble = _made(REJECTION_NOTE, partial(rejection_notes, delivery, before), _folder(delivery, results))
         problems += trouble
         try:
-            queued += outbox.enqueue(destination.name, delivery.result.exam_id, delivery.created, [*wanted, *notes])
+            queued += outbox.enqueue(destination.name, exam_id, delivery.created, [*wanted, *notes], current)
         except OutdatedError as error:
             problems.append(f"not queued for {destination.name}: {error}")
-    return ExamDelivery(delivery.result.exam_id, tuple(objects), queued, tuple(problems))
+    return ExamDelivery(exam_id, tuple(objects), queued, tuple(problems))
 
 
 def write_objects(delivery: Delivery, results: Path) -> tuple[list[Object], list[str]]:
@@ -169,6 +169,12 @@ def _made(kind: str, make: Callable[[], Iterable[Dataset]], folder: Path) -> tup
 def _object(kind: str, path: Path) -> Object:
     header = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True)
     return Object(kind, str(header.SOPClassUID), str(header.SOPInstanceUID), path, lasting=kind == REJECTION_NOTE)
+
+
+def _uids(delivery: Delivery) -> set[str]:
+    """UIDs of all objects that this result has, made this time or not: none of them is of an earlier result."""
+    images = [(), *((str(source.sop_instance),) for source in delivery.sources)]
+    return {str(delivery.instance_uid(kind.value, *image)) for kind in ObjectKind for image in images}
 
 
 def _heatmaps_there(delivery: Delivery, folder: Path) -> Iterator[Object]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,18 +17,15 @@ from enum import StrEnum
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
 
 from screening.delivery.answers import Answer, Outcome
+from screening.delivery.outbox_tables import VERSION, Base, ParcelRow, SwitchRow, sentence, sqlite_engine
 from screening.errors import StoreError
 from screening.store.files import write_errors
-from screening.store.schema import Words
 
 OUTBOX_NAME = "outbox.sqlite"
-_VERSION = 1
 
 
 class State(StrEnum):
@@ -110,45 +106,6 @@ class OutdatedError(Exception):
     """A newer result of the exam is in the outbox already; the older one must not take its place."""
 
 
-class _Base(DeclarativeBase):
-    type_annotation_map = {str: Words}  # noqa: RUF012 - SQLAlchemy reads it from the class
-
-
-class _ParcelRow(_Base):
-    __tablename__ = "parcels"
-    __table_args__ = (sa.UniqueConstraint("destination", "sop_instance_uid"),)
-    key: Mapped[int] = mapped_column(primary_key=True)
-    destination: Mapped[str] = mapped_column(index=True)
-    exam_id: Mapped[str] = mapped_column(index=True)
-    kind: Mapped[str]
-    sop_class_uid: Mapped[str]
-    sop_instance_uid: Mapped[str]
-    path: Mapped[str]
-    lasting: Mapped[bool]
-    made: Mapped[float]
-    state: Mapped[str] = mapped_column(index=True)
-    attempts: Mapped[int] = mapped_column(default=0)
-    next_try: Mapped[float] = mapped_column(default=0.0)
-    error: Mapped[str] = mapped_column(default="")
-    queued: Mapped[float]
-    tried: Mapped[float | None]
-    arrived: Mapped[float | None]
-    committed: Mapped[float | None]
-    commitment_offered: Mapped[bool] = mapped_column(default=True)
-
-
-class _SwitchRow(_Base):
-    __tablename__ = "switches"
-    key: Mapped[int] = mapped_column(primary_key=True)
-    moment: Mapped[float]
-    site: Mapped[str]
-    before: Mapped[str]
-    after: Mapped[str]
-    decided_by: Mapped[str]
-    user: Mapped[str]
-    profile: Mapped[str]
-
-
 class Outbox:
     """An outbox in the file `path`, made if missing. Every public method raises `StoreError` if it cannot be used.
 
@@ -160,14 +117,14 @@ class Outbox:
         self.back_off = back_off or BackOff()
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = _engine(path, busy_seconds)
+        self._engine = sqlite_engine(path, busy_seconds)
         with self._sentences(), self._engine.begin() as connection:
             tables = sa.inspect(connection).get_table_names()
             version = connection.exec_driver_sql("PRAGMA user_version").scalar()
             if not tables:
-                _Base.metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
+                Base.metadata.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+            elif version != VERSION:
                 raise StoreError(f"{path} is no outbox of this version of the program: move it away or name another.")
 
     def __enter__(self) -> Outbox:
@@ -181,17 +138,25 @@ class Outbox:
         self._engine.dispose()
 
     def enqueue(
-        self, destination: str, exam_id: str, made: datetime, objects: Sequence[Object], now: datetime | None = None
+        self,
+        destination: str,
+        exam_id: str,
+        made: datetime,
+        objects: Sequence[Object],
+        current: Collection[str] = (),
+        now: datetime | None = None,
     ) -> int:
         """Queue all objects of one result of an exam, in one transaction; return how many are new.
 
-        What is there already stays as it is: delivered once. Objects of the exam that are not among `objects` are of
-        an earlier result (late images, another model or operating point) and become superseded.
+        What is there already stays as it is: delivered once. Objects of the exam that are neither among `objects` nor
+        `current` are of an earlier result (late images, another model or operating point) and become superseded.
 
         Parameters
         ----------
         made
             When the result was made, with a time zone.
+        current
+            SOP Instance UIDs that belong to this result too, though their objects are not at hand this time.
 
         Raises
         ------
@@ -200,14 +165,14 @@ class Outbox:
         """
         moment = (now or datetime.now(UTC)).timestamp()
         with self._transaction() as session:
-            of_exam = sa.and_(_ParcelRow.destination == destination, _ParcelRow.exam_id == exam_id)
-            rows = {row.sop_instance_uid: row for row in session.scalars(sa.select(_ParcelRow).where(of_exam))}
+            of_exam = sa.and_(ParcelRow.destination == destination, ParcelRow.exam_id == exam_id)
+            rows = {row.sop_instance_uid: row for row in session.scalars(sa.select(ParcelRow).where(of_exam))}
             newest = max((row.made for row in rows.values() if row.state != State.SUPERSEDED), default=0.0)
             uids = {one.sop_instance_uid for one in objects}
             if made.timestamp() < newest and not uids <= {u for u, r in rows.items() if r.state != State.SUPERSEDED}:
                 raise OutdatedError("a newer result of this exam is in the outbox already")
             for uid, row in rows.items():
-                if uid not in uids and not row.lasting:
+                if uid not in uids and uid not in current and not row.lasting:
                     row.state = State.SUPERSEDED
             new = 0
             for one in objects:
@@ -222,36 +187,39 @@ class Outbox:
                     known.state = State.SENT if known.arrived is not None else State.QUEUED
         return new
 
-    def to_supersede(self, destination: str, exam_id: str, uids: Collection[str]) -> tuple[Parcel, ...]:
-        """Objects of an exam's earlier results (all but `uids`) that may have arrived and are not superseded yet."""
-        query = sa.select(_ParcelRow).where(
-            _ParcelRow.destination == destination,
-            _ParcelRow.exam_id == exam_id,
-            _ParcelRow.state != State.SUPERSEDED,
-            _ParcelRow.tried.is_not(None),
-            _ParcelRow.lasting.is_(False),
-            _ParcelRow.sop_instance_uid.not_in(uids),
+    def to_supersede(
+        self, destination: str, exam_id: str, made: datetime, current: Collection[str]
+    ) -> tuple[Parcel, ...]:
+        """What `enqueue` would supersede and may have arrived: of an exam's earlier results, all but `current`."""
+        query = sa.select(ParcelRow).where(
+            ParcelRow.destination == destination,
+            ParcelRow.exam_id == exam_id,
+            ParcelRow.made <= made.timestamp(),
+            ParcelRow.state != State.SUPERSEDED,
+            ParcelRow.tried.is_not(None),
+            ParcelRow.lasting.is_(False),
+            ParcelRow.sop_instance_uid.not_in(current),
         )
         with self._transaction() as session:
-            return tuple(_parcel(row) for row in session.scalars(query.order_by(_ParcelRow.key)))
+            return tuple(_parcel(row) for row in session.scalars(query.order_by(ParcelRow.key)))
 
     def next_exam(self, destination: str, now: datetime | None = None) -> tuple[Parcel, ...]:
         """What is due of the exam whose turn it is: by arrival, those that failed before after the others."""
         moment = (now or datetime.now(UTC)).timestamp()
         due = sa.and_(
-            _ParcelRow.destination == destination, _ParcelRow.state == State.QUEUED, _ParcelRow.next_try <= moment
+            ParcelRow.destination == destination, ParcelRow.state == State.QUEUED, ParcelRow.next_try <= moment
         )
         with self._transaction() as session:
-            first = session.scalar(sa.select(_ParcelRow).where(due).order_by(_ParcelRow.attempts, _ParcelRow.key))
+            first = session.scalar(sa.select(ParcelRow).where(due).order_by(ParcelRow.attempts, ParcelRow.key))
             if first is None:
                 return ()
-            query = sa.select(_ParcelRow).where(due, _ParcelRow.exam_id == first.exam_id).order_by(_ParcelRow.key)
+            query = sa.select(ParcelRow).where(due, ParcelRow.exam_id == first.exam_id).order_by(ParcelRow.key)
             return tuple(_parcel(row) for row in session.scalars(query))
 
     def next_try(self, destination: str) -> datetime | None:
         """When something is due next; None if nothing is queued."""
-        query = sa.select(sa.func.min(_ParcelRow.next_try)).where(
-            _ParcelRow.destination == destination, _ParcelRow.state == State.QUEUED
+        query = sa.select(sa.func.min(ParcelRow.next_try)).where(
+            ParcelRow.destination == destination, ParcelRow.state == State.QUEUED
         )
         with self._transaction() as session:
             return _utc(session.scalar(query))
@@ -269,8 +237,8 @@ class Outbox:
     def record(self, destination: str, answer: Answer, now: datetime | None = None) -> None:
         """Note what became of an object; what is superseded meanwhile stays so."""
         moment = (now or datetime.now(UTC)).timestamp()
-        query = sa.select(_ParcelRow).where(
-            _ParcelRow.destination == destination, _ParcelRow.sop_instance_uid == answer.sop_instance_uid
+        query = sa.select(ParcelRow).where(
+            ParcelRow.destination == destination, ParcelRow.sop_instance_uid == answer.sop_instance_uid
         )
         with self._transaction() as session:
             row = session.scalar(query)
@@ -279,37 +247,37 @@ class Outbox:
 
     def make_due(self, destination: str, failed: bool = False) -> None:
         """Let everything that waits be tried at once; `failed`: also what had failed, with attempts anew."""
-        waiting = _ParcelRow.destination == destination
+        waiting = ParcelRow.destination == destination
         with self._transaction() as session:
             if failed:
-                again = sa.update(_ParcelRow).where(waiting, _ParcelRow.state == State.FAILED)
+                again = sa.update(ParcelRow).where(waiting, ParcelRow.state == State.FAILED)
                 session.execute(again.values(state=State.QUEUED, attempts=0, next_try=0.0))
-            session.execute(sa.update(_ParcelRow).where(waiting, _ParcelRow.state == State.QUEUED).values(next_try=0.0))
+            session.execute(sa.update(ParcelRow).where(waiting, ParcelRow.state == State.QUEUED).values(next_try=0.0))
 
     def uncommitted(self, destination: str) -> tuple[Parcel, ...]:
         """What has arrived, but without a commitment so far, where commitment is not known not to be offered."""
-        query = sa.select(_ParcelRow).where(
-            _ParcelRow.destination == destination,
-            _ParcelRow.state == State.SENT,
-            _ParcelRow.commitment_offered.is_(True),
+        query = sa.select(ParcelRow).where(
+            ParcelRow.destination == destination,
+            ParcelRow.state == State.SENT,
+            ParcelRow.commitment_offered.is_(True),
         )
         with self._transaction() as session:
-            return tuple(_parcel(row) for row in session.scalars(query.order_by(_ParcelRow.key)))
+            return tuple(_parcel(row) for row in session.scalars(query.order_by(ParcelRow.key)))
 
     def parcels(self, destination: str | None = None) -> tuple[Parcel, ...]:
         """All of them, or those of one destination, in order of arrival."""
-        query = sa.select(_ParcelRow).order_by(_ParcelRow.key)
+        query = sa.select(ParcelRow).order_by(ParcelRow.key)
         if destination is not None:
-            query = query.where(_ParcelRow.destination == destination)
+            query = query.where(ParcelRow.destination == destination)
         with self._transaction() as session:
             return tuple(_parcel(row) for row in session.scalars(query))
 
     def counts(self, destination: str) -> dict[State, int]:
         """How many objects are in each state, zeros included."""
         query = (
-            sa.select(_ParcelRow.state, sa.func.count())
-            .where(_ParcelRow.destination == destination)
-            .group_by(_ParcelRow.state)
+            sa.select(ParcelRow.state, sa.func.count())
+            .where(ParcelRow.destination == destination)
+            .group_by(ParcelRow.state)
         )
         with self._transaction() as session:
             found = {state: count for state, count in session.execute(query)}
@@ -320,15 +288,13 @@ class Outbox:
 
         Rows are only ever added.
         """
-        last = (
-            sa.select(_SwitchRow.after).where(_SwitchRow.site == switch.site).order_by(_SwitchRow.key.desc()).limit(1)
-        )
+        last = sa.select(SwitchRow.after).where(SwitchRow.site == switch.site).order_by(SwitchRow.key.desc()).limit(1)
         with self._transaction() as session:
             before = session.scalar(last)
             if before == switch.after:
                 return False
             session.add(
-                _SwitchRow(
+                SwitchRow(
                     moment=switch.when.timestamp(),
                     site=switch.site,
                     before=before or "",
@@ -345,7 +311,7 @@ class Outbox:
         with self._transaction() as session:
             return tuple(
                 Switch(_moment(row.moment), row.site, row.before, row.after, row.decided_by, row.user, row.profile)
-                for row in session.scalars(sa.select(_SwitchRow).order_by(_SwitchRow.key))
+                for row in session.scalars(sa.select(SwitchRow).order_by(SwitchRow.key))
             )
 
     @contextlib.contextmanager
@@ -371,7 +337,7 @@ class Outbox:
                     time.sleep(0.1)
             yield
 
-    def _note(self, row: _ParcelRow, answer: Answer, moment: float) -> None:
+    def _note(self, row: ParcelRow, answer: Answer, moment: float) -> None:
         superseded = row.state == State.SUPERSEDED
         row.error = answer.sentence
         match answer.outcome:
@@ -402,42 +368,11 @@ class Outbox:
         try:
             yield
         except DBAPIError as error:
-            raise StoreError(_sentence(error, self.path)) from error
+            raise StoreError(sentence(error, self.path)) from error
 
 
-def _engine(path: Path, busy_seconds: float) -> Engine:
-    engine = sa.create_engine(URL.create("sqlite", database=str(path)), connect_args={"timeout": busy_seconds})
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # transactions begin where SQLAlchemy says so, as below
-        # With FULL, what is committed outlives a power cut too.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # What is read must still be true when it is written: others wait from the first statement on.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _sentence(error: DBAPIError, path: Path) -> str:
-    code = getattr(error.orig, "sqlite_errorname", "")
-    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR_WRITE")):
-        return f"The disk that holds the outbox {path} is full: free some space and send again; what is in it is kept."
-    if code.startswith("SQLITE_BUSY"):
-        return f"The outbox {path} is locked by another program: wait until that has ended, then send again."
-    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-        return f"The outbox {path} cannot be written: change its permissions or those of its folder."
-    if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return f"The outbox {path} is damaged or no outbox: move it away and send again; a PACS keeps each object once."
-    return f"The outbox {path} cannot be read or written: {error.orig}."
-
-
-def _new_row(destination: str, exam_id: str, made: float, moment: float, one: Object) -> _ParcelRow:
-    return _ParcelRow(
+def _new_row(destination: str, exam_id: str, made: float, moment: float, one: Object) -> ParcelRow:
+    return ParcelRow(
         destination=destination,
         exam_id=exam_id,
         kind=one.kind,
@@ -452,10 +387,10 @@ def _new_row(destination: str, exam_id: str, made: float, moment: float, one: Ob
 
 
 def _update(destination: str, uids: Sequence[str]) -> sa.Update:
-    return sa.update(_ParcelRow).where(_ParcelRow.destination == destination, _ParcelRow.sop_instance_uid.in_(uids))
+    return sa.update(ParcelRow).where(ParcelRow.destination == destination, ParcelRow.sop_instance_uid.in_(uids))
 
 
-def _parcel(row: _ParcelRow) -> Parcel:
+def _parcel(row: ParcelRow) -> Parcel:
     return Parcel(
         destination=row.destination,
         exam_id=row.exam_id,

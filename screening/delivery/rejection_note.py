@@ -1,8 +1,8 @@
 """A note to the PACS that objects of an earlier result are superseded, so that it hides them.
 
-A SOP instance can be changed by nobody, and taken back only by a Key Object Selection that rejects it (IHE Imaging
-Object Change Management, RAD TF-1 section 29; PS3.16 CID 7011). A PACS that does not know the profile shows the note as
-what it is: a list of objects with the reason.
+A SOP instance can be changed by nobody, and taken back only by a Key Object Selection that rejects it (PS3.16 TID 2010
+and CID 7010, as IHE Radiology uses them in Imaging Object Change Management). A PACS that does not know that profile
+shows the note as what it is: a list of objects with the reason.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ def _note(delivery: Delivery, study: str, headers: list[Dataset]) -> Dataset:
         manufacturer=MANUFACTURER,
         series_description="Computer results superseded",
     )
+    for item in note.ContentSequence:
+        if "ReferencedSOPSequence" in item:
+            # highdicom names them "Source", where the template has no name.
+            del item.ConceptNameCodeSequence
     _stamp(delivery, note)
     return note
 

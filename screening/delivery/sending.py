@@ -36,7 +36,10 @@ class Sender(Protocol):
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a destination's objects in one run; `problem` says in a sentence why the run ended early."""
+    """One run for a destination: what arrived in it; what has failed or waits in all, from earlier runs too.
+
+    `problem` says in a sentence why the run ended early.
+    """
 
     arrived: int
     failed: int

@@ -142,3 +142,16 @@ def test_systems_without_a_common_exam_give_reasons() -> None:
     first, second = systems()
     found = figures(without(first, slice(0, 100)), without(second, slice(100, N)))
     assert all(figure.interval is None for figure in found.values())
+
+
+def test_a_system_without_breasts_is_no_better_than_the_same_system_with_them() -> None:
+    """Both are held to the exam's score: asked for no side, one would find cancers by the healthy breast."""
+    first, second = systems()
+    whole = first.exams["score"].to_numpy() + 1.0
+    apart = first.exams.assign(left_score=whole - 1.0, right_score=whole, exam_score=whole)
+    less = first.exams.assign(left_score=np.nan, right_score=np.nan, exam_score=whole, score=whole)
+    found = figures(replace(first, exams=apart), replace(second, exams=less))
+    assert interval(found["auc-difference"]).point == 0.0
+    assert interval(found["sensitivity-difference@here"]).point == 0.0
+    n_positive = int((first.exams["role"] == "positive").sum())
+    assert f"{n_positive} exams with cancer by their whole score" in found["auc-difference"].note

@@ -84,7 +84,7 @@ def test_operating_points_are_those_of_the_sources() -> None:
     ]
     assert {chosen for _, _, chosen in points["mckinney-2020-us"]} == {"validation-split"}
     assert [target for target, _, _ in points["missed-cancers"]] == [
-        "fp-per-image", "fp-per-exam", "category", "recall-rate", "recall-rate"
+        "fp-per-image", "fp-per-exam", "category", "recall-rate", "recall-rate", "recall-rate"
     ]  # fmt: skip
     dbtex = load_protocol("dbtex").localisation
     assert (dbtex.hit_rule, dbtex.floor_px, dbtex.fp_rates, dbtex.interpolate) == (

@@ -57,6 +57,8 @@ def cohort(
             "score": np.asarray(score, dtype=np.float64),
             "exam_score": np.asarray(score, dtype=np.float64),
             "category": np.nan,
+            "left_score": np.nan,
+            "right_score": np.nan,
             "included": True,
             "excluded_because": "",
         }

@@ -80,7 +80,7 @@ def test_association_that_is_cut_half_way_keeps_what_has_arrived_and_sends_the_r
     pacs.cut_after = 1
     sent = send_queued(outbox, "pacs", sender(pacs.url))
     assert (sent.arrived, sent.waiting) == (1, 2)
-    assert "pacs did not answer within 5 s, or broke off" == sent.problem
+    assert sent.problem == "pacs did not answer within 5 s, or broke off"
     pacs.cut_after = None
     assert send_queued(outbox, "pacs", sender(pacs.url)) == Sent(2, 0, 0)
     assert [str(one.SOPInstanceUID) for one in pacs.stored] == uids

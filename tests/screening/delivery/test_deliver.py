@@ -35,8 +35,8 @@ from tests.support.command import Score
 from tests.support.deliveries import CASES, CREATED, Case, bundle, exam
 from tests.support.exams import WOMAN, write_exam
 from tests.support.orthanc import Orthanc, needs_orthanc
-from tests.support.pacs import web_pacs
-from tests.support.validators import dciodvfy, needs
+from tests.support.pacs import queue, says, web_pacs
+from tests.support.validators import dciodvfy, needs, sr_validator
 
 PACS = Destination(name="pacs", url="http://127.0.0.1:9/dicom-web")
 ARCHIVE = Destination(name="archive", url="http://127.0.0.1:9/x", kinds=(ObjectKind.CAD_SR, ObjectKind.SUMMARY_IMAGE))
@@ -194,6 +194,25 @@ def test_pacs_that_wants_no_notes_gets_none(outbox: Outbox, tmp_path: Path) -> N
     assert outbox.counts("pacs")[State.QUEUED] == len(OF_2D)
 
 
+def test_object_that_cannot_be_made_this_time_is_not_taken_back(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = delivery(tmp_path / "exam")
+    deliver_exam(one, tmp_path / "results", outbox, [PACS])
+    outbox.begin(outbox.parcels())
+    before = outbox.counts("pacs")
+
+    def refuse(*_: object) -> Any:
+        raise DeliveryError("not this time")
+
+    monkeypatch.setitem(deliver._MAKERS, ObjectKind.CAD_SR, refuse)
+    monkeypatch.setitem(deliver._MAKERS, ObjectKind.PRESENTATION_STATE, refuse)
+    done = deliver_exam(one, tmp_path / "results", outbox, [PACS])
+    assert len(done.problems) == 2
+    assert done.queued == 0
+    assert outbox.counts("pacs") == before
+
+
 def test_result_that_was_never_sent_is_superseded_without_a_word_to_the_pacs(outbox: Outbox, tmp_path: Path) -> None:
     before, after = late(tmp_path / "exam")
     deliver_exam(before, tmp_path / "results", outbox, [PACS])
@@ -219,7 +238,7 @@ def test_older_results_that_are_sent_late_are_told_and_do_not_replace_newer_ones
     assert outbox.counts("pacs")[State.QUEUED] == len(OF_2D)
 
 
-@needs("dciodvfy")
+@needs("dciodvfy", "DicomSRValidator")
 def test_note_of_rejection_is_a_valid_key_object_selection(outbox: Outbox, tmp_path: Path) -> None:
     before, after = late(tmp_path / "exam")
     deliver_exam(before, tmp_path / "results", outbox, [PACS])
@@ -227,6 +246,7 @@ def test_note_of_rejection_is_a_valid_key_object_selection(outbox: Outbox, tmp_p
     path = tmp_path / "note.dcm"
     path.write_bytes(encoded(note))
     assert dciodvfy(path) == []
+    assert sr_validator(path) == []
 
 
 def test_folder_without_a_finished_batch_or_with_another_model_s_results_is_told(
@@ -305,6 +325,55 @@ def test_send_delivers_once_and_orthanc_gives_every_object_back_identical(
     assert "7 sent" in stdout
     for text in (stdout, stderr):
         assert WOMAN not in text
+
+
+def profile(folder: Path, mode: str, live: str, shadow: str) -> Path:
+    path = folder / "a-site.yaml"
+    path.write_text(
+        f"""
+name: a-site
+description: A hospital.
+sop_classes: [{{uid: DigitalMammographyXRayImageStorageForPresentation}}]
+view: [{{attribute: ViewPosition}}]
+laterality: [{{attribute: ImageLaterality}}]
+delivery:
+  mode: {mode}
+  decided_by: Dr. Who
+  live: [{{name: pacs, url: "{live}"}}]
+  shadow: [{{name: archive, url: "{shadow}"}}]
+"""
+    )
+    return path
+
+
+def test_site_s_mode_says_where_send_goes_and_the_switch_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("screening.model.bundle.load_bundle", lambda _: bundle())
+    folder = results(tmp_path / "results", exam(tmp_path / "exam", CASES["2d"]))
+    with web_pacs() as live, web_pacs() as shadow:
+        site = profile(tmp_path, "shadow", live.url, shadow.url)
+        code, stdout, _ = command("send", str(folder), "--site", str(site))
+        assert code == 0
+        assert f"archive: {len(OF_2D)} sent, 0 waiting, 0 failed" in stdout
+        assert (len(live.stored), len(shadow.stored)) == (0, len(OF_2D))
+        assert command("send", str(folder), "--site", str(site), "--to", "pacs")[0] == 2
+        profile(tmp_path, "live", live.url, shadow.url)
+        assert command("send", str(folder), "--site", str(site))[0] == 0
+        assert len(live.stored) == len(OF_2D)
+        assert len(shadow.requests) == 1
+        with Outbox(folder / "outbox.sqlite") as outbox:  # what another night left there is not these results' matter
+            queue(outbox, "pacs", tmp_path, count=1)
+        live.script = [says(400)]
+        code, stdout, _ = command("send", str(folder), "--site", str(site))
+        assert code == 0
+        assert "pacs: 0 sent, 0 waiting, 1 failed" in stdout
+    code, stdout, _ = command("outbox", str(folder), "--site", str(site), "--all")
+    assert "a-site new -> shadow, decided by Dr. Who" in stdout
+    assert "a-site shadow -> live, decided by Dr. Who" in stdout
+    code, stdout, _ = command("send", str(folder))
+    assert code == 0
+    assert "shadow mode without destination: the objects are in" in stdout
 
 
 def test_outbox_without_a_send_and_send_without_results_are_told(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def test_newer_result_supersedes_what_is_queued_and_what_has_arrived(outbox: Out
     outbox.enqueue("pacs", "other exam", EARLY, named("other"))
     outbox.begin([one for one in outbox.parcels() if one.sop_instance_uid == "old-sent"])
     outbox.record("pacs", Answer("old-sent", Outcome.ARRIVED))
-    told = outbox.to_supersede("pacs", "exam", {"new", "same"})
+    assert outbox.to_supersede("pacs", "exam", EARLY - timedelta(hours=1), {"older"}) == ()
+    told = outbox.to_supersede("pacs", "exam", LATE, {"new", "same"})
     assert [one.sop_instance_uid for one in told] == ["old-sent"]
     outbox.enqueue("pacs", "exam", LATE, named("new", "same"))
     assert states(outbox) == {
@@ -162,7 +163,7 @@ def test_whatever_a_pacs_answers_an_object_is_due_until_it_has_arrived_or_failed
         elif isinstance(end, Outcome):
             outbox.record("pacs", Answer("1", end), now)
             expected = {Outcome.ARRIVED: State.SENT, Outcome.NEVER: State.FAILED}.get(end, State.QUEUED)
-        outbox.enqueue("pacs", "exam", EARLY, named("1"), now)
+        outbox.enqueue("pacs", "exam", EARLY, named("1"), now=now)
         assert states(outbox) == {"1": expected}
     outbox.close()
 

@@ -378,6 +378,17 @@ def test_orthanc_has_what_was_sent_once_and_gives_it_back_identical(
 
 
 @needs_orthanc
+def test_two_hundred_exams_at_once_all_arrive_in_order(outbox: Outbox, orthanc: Orthanc, tmp_path: Path) -> None:
+    uids = queue(outbox, "pacs", tmp_path, exams=200, count=1)
+    to_orthanc = sender(orthanc.dicomweb, 60, user=orthanc.user, password=orthanc.password)
+    assert send_queued(outbox, "pacs", to_orthanc) == Sent(200, 0, 0)
+    changes = orthanc.get("/changes?limit=100000").json()["Changes"]
+    arrived = [one["ID"] for one in changes if one["ChangeType"] == "NewInstance"]
+    stored = {one["ID"]: one["MainDicomTags"]["SOPInstanceUID"] for one in orthanc.get("/instances?expand").json()}
+    assert [stored[one] for one in arrived] == uids
+
+
+@needs_orthanc
 def test_orthanc_takes_again_what_it_has_already_without_keeping_it_twice(
     outbox: Outbox, orthanc: Orthanc, tmp_path: Path
 ) -> None:
