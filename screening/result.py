@@ -47,6 +47,7 @@ class Reason(StrEnum):
     NO_BREAST = "no-breast-found"
     NO_ELIGIBLE_IMAGE = "no-eligible-image"
     UNREADABLE = "unreadable"
+    NOT_FETCHED = "not-fetched"
     ALL_IMAGES_FAILED = "all-images-failed"
 
 

@@ -53,7 +53,8 @@ def document(held_out: Study, accuracy: Accuracy, config: str, fold: int | None 
         f"Intervals: 95 %, percentile bootstrap over women, {REPLICATES:,} replicates. Operating thresholds are read "
         "off the curves of the same women, so a figure at 1 false positive per image describes the curve.",
         "",
-        "Research only: not a medical device, not for clinical use. The sets are small and enriched with cancers.",
+        "Research only: not a medical device, not for clinical use. The sets are small and enriched with cancers. What "
+        "was tried, and what the women had been looked at for before: [trials.md](trials.md).",
         "",
         "## Figures",
         "",

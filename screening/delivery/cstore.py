@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined] # made when it is imported
 
 from screening.delivery.answers import Answer, Outcome, RefusedError, UnreachableError, by_status
+from screening.delivery.association import associated
 from screening.delivery.commitment import Reports, listening
-from screening.delivery.destinations import Credentials, peer, tls_context
+from screening.delivery.destinations import Credentials, peer
 from screening.delivery.outbox import Parcel
 from screening.site import Destination
 
@@ -27,9 +25,6 @@ _COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
 """Well-known SOP instance of the Storage Commitment Push Model."""
 _REQUEST_COMMITMENT = 1
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-_USER_AND_PASSCODE = 2
-_TRANSIENT, _ACSE = 0x02, 0x02
-"""Result and source of a rejected association (PS3.8 9.3.4)."""
 
 
 class CStoreSender:
@@ -39,8 +34,6 @@ class CStoreSender:
         self._destination = destination
         self._credentials = credentials
         self._name = destination.name
-        self._peer = peer(destination)
-        self._tls = tls_context(destination) if self._peer.tls else None
 
     def send(self, parcels: Sequence[Parcel]) -> Iterator[Answer]:
         """Store the objects one after the other; see `Sender`. Objects whose file is gone are answered and left out."""
@@ -69,7 +62,7 @@ class CStoreSender:
         transaction = str(generate_uid(prefix=None))
         reports = Reports(transaction)
         with (
-            listening(self._destination, self._peer, reports),
+            listening(self._destination, peer(self._destination), reports),
             self._association({StorageCommitmentPushModel}, reports) as association,
         ):
             if not association.accepted_contexts:
@@ -107,58 +100,16 @@ class CStoreSender:
             )
         return by_status(uid, status.Status)
 
-    @contextlib.contextmanager
-    def _association(self, sop_classes: Iterable[str], reports: Reports | None = None) -> Iterator[Association]:
+    def _association(
+        self, sop_classes: Iterable[str], reports: Reports | None = None
+    ) -> AbstractContextManager[Association]:
         """An association for these SOP classes; raises if there is none."""
-        ae = AE(ae_title=self._destination.ae_title)
-        ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = self._destination.timeout_s
-        for uid in sorted(sop_classes):
-            ae.add_requested_context(uid, _SYNTAXES)
-        tls: tuple[ssl.SSLContext, str] | None = None if self._tls is None else (self._tls, self._peer.host)
-        association = ae.associate(
-            self._peer.host,
-            self._peer.port,
-            ae_title=self._peer.ae_title,
-            ext_neg=self._identity(),
-            tls_args=tls,
-            evt_handlers=[] if reports is None else [(evt.EVT_N_EVENT_REPORT, reports.handle)],
+        return associated(
+            self._destination,
+            self._credentials,
+            [(uid, _SYNTAXES) for uid in sorted(sop_classes)],
+            handlers=[] if reports is None else [(evt.EVT_N_EVENT_REPORT, reports.handle)],
         )
-        if not association.is_established:
-            if association.rejected_contexts:
-                # The peer does speak to us but accepts none of the SOP classes; pynetdicom aborts then.
-                yield association
-                return
-            raise self._no_association(association)
-        try:
-            yield association
-        finally:
-            if association.is_established:
-                association.release()
-
-    def _no_association(self, association: Association) -> Exception:
-        answer = association.acceptor.primitive
-        if not association.is_rejected or answer is None or self._is_busy(answer):
-            return UnreachableError(f"{self._name} cannot be reached by DIMSE, or is busy")
-        return RefusedError(
-            f"{self._name} rejects the association ({answer.reason_str}); check the credentials and the AE titles "
-            f"{self._destination.ae_title} (ours) and {self._peer.ae_title} (its own)"
-        )
-
-    def _is_busy(self, answer: Any) -> bool:
-        """Whether a rejection (PS3.8 table 9-21) is for the moment; that of a user often pretends to be."""
-        of_user = bool(self._credentials.user) and answer.result_source == _ACSE
-        return bool(answer.result == _TRANSIENT) and not of_user
-
-    def _identity(self) -> Any:
-        """A list of user and password as PS3.7 D.3.3.7 has them, or nothing."""
-        if not self._credentials.user:
-            return None
-        identity = UserIdentityNegotiation()
-        identity.user_identity_type = _USER_AND_PASSCODE
-        identity.primary_field = self._credentials.user.encode()
-        identity.secondary_field = self._credentials.password.encode()
-        identity.positive_response_requested = False
-        return [identity]
 
 
 def _unwanted(uid: str) -> Answer:

@@ -102,10 +102,14 @@ def chosen(rules: DeliveryRules, to: str | None) -> tuple[Destination, ...]:
     known = [one for one in (*rules.live, *rules.shadow) if to.rstrip("/") in (one.name, one.url)]
     if any(one in rules.live for one in known) and rules.mode is not Mode.LIVE:
         raise ConfigError(f"{to} is a live destination, and the site is in shadow mode; go live in the site profile")
-    return (known[0],) if known else (_unlisted(to),)
+    return (known[0],) if known else (unlisted(to, "--to"),)
 
 
-def _unlisted(url: str) -> Destination:
+def unlisted(url: str, argument: str) -> Destination:
+    """A destination that no profile has, with the credentials of our own variables.
+
+    Raises ConfigError, naming the command's `argument`, for a malformed URL.
+    """
     named = {key: variable for key, variable in _OWN_VARIABLES.items() if os.environ.get(variable)}
     if url.startswith("dicom"):
         named.pop("token_env", None)
@@ -113,7 +117,7 @@ def _unlisted(url: str) -> Destination:
         return Destination.model_validate({"name": url.rstrip("/")[:256], "url": url, **named})
     except ValidationError as error:
         sentences = (detail["msg"].removeprefix("Value error, ") for detail in error.errors())
-        raise ConfigError(f"--to: {'; '.join(sentences)}") from error
+        raise ConfigError(f"{argument}: {'; '.join(sentences)}") from error
 
 
 def _secret(destination: Destination, key: str) -> str:

@@ -62,16 +62,20 @@ class ResultStore:
     def add(self, result: ExamResult) -> None:
         """Store one exam in one transaction; an earlier result of the same exam and model is replaced.
 
-        An image that was rejected by an earlier run and now belongs to the exam is no rejection any more.
+        An image that was rejected by an earlier run and now belongs to the exam is no rejection any more; nor is the
+        exam as a whole, if it could not be fetched then.
         """
         same = sa.and_(ExamRow.exam_id == result.exam_id, ExamRow.model_id == result.model_id)
         now_an_image = sa.and_(
             RejectionRow.image_id.in_([one.image.image_id for one in result.images]),
             RejectionRow.reason_code != Reason.DUPLICATE.value,
         )
+        not_fetched_then = sa.and_(
+            RejectionRow.exam_id == result.exam_id, RejectionRow.reason_code == Reason.NOT_FETCHED.value
+        )
         with self._sentences(), Session(self._engine) as session, session.begin():
             session.execute(delete(ExamRow).where(same))
-            session.execute(delete(RejectionRow).where(now_an_image))
+            session.execute(delete(RejectionRow).where(now_an_image | not_fetched_then))
             session.add(exam_row(result))
 
     def add_rejections(self, rejections: Iterable[InstanceRejection]) -> None:

@@ -1,13 +1,15 @@
-"""A small bundle, and the command line as a function, for the tests of scoring."""
+"""A small bundle, the command line as a function, and a real PACS."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.command import Run, Score
+from tests.support.orthanc import Orthanc, free_port, running_orthanc
 
 if TYPE_CHECKING:
     from screening.model.bundle import Bundle
@@ -33,7 +35,7 @@ def score_cli(bundle_folder: Path) -> Score:
 
     from screening.cli import app
 
-    def run(source: Path, out: Path, *options: str, model: Path | str = bundle_folder, columns: int = 300) -> Run:
+    def run(source: Path | str, out: Path, *options: str, model: Path | str = bundle_folder, columns: int = 300) -> Run:
         arguments = ["score", str(source), "--out", str(out), "--model", str(model), "--fp32", *options]
         result = CliRunner().invoke(app, arguments, env={"COLUMNS": str(columns)})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -41,3 +43,22 @@ def score_cli(bundle_folder: Path) -> Score:
         return Run(result.exit_code, result.stdout, result.stderr, out)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def commitment_port() -> int:
+    """Where Orthanc calls SCREENING: to report storage commitment, and to move studies there."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def shared_orthanc(tmp_path_factory: pytest.TempPathFactory, commitment_port: int) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), {"SCREENING": ("127.0.0.1", commitment_port)}) as server:
+        yield server
+
+
+@pytest.fixture
+def orthanc(shared_orthanc: Orthanc) -> Orthanc:
+    """A running Orthanc with nothing in it; mark the test with `needs_orthanc`."""
+    shared_orthanc.clear()
+    return shared_orthanc

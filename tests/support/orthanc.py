@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -55,6 +55,12 @@ class Orthanc:
         response = requests.get(f"http://127.0.0.1:{self.http_port}{path}", auth=(self.user, self.password), timeout=60)
         response.raise_for_status()
         return response
+
+    def store(self, files: Iterable[Path]) -> None:
+        """Store DICOM files."""
+        for file in files:
+            url = f"http://127.0.0.1:{self.http_port}/instances"
+            requests.post(url, file.read_bytes(), auth=(self.user, self.password), timeout=60).raise_for_status()
 
     def stored(self) -> dict[str, FileDataset]:
         """All that is stored, by SOP Instance UID."""

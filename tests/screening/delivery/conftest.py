@@ -1,8 +1,7 @@
-"""A real PACS and TLS certificates for the tests of delivery."""
+"""TLS certificates for the tests of delivery."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -12,8 +11,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-from tests.support.orthanc import Orthanc, free_port, running_orthanc
 
 
 @pytest.fixture(scope="session")
@@ -38,22 +35,3 @@ def tls_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
     files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return files
-
-
-@pytest.fixture(scope="session")
-def commitment_port() -> int:
-    """Where Orthanc calls SCREENING back to report storage commitment."""
-    return free_port()
-
-
-@pytest.fixture(scope="session")
-def shared_orthanc(tmp_path_factory: pytest.TempPathFactory, commitment_port: int) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc"), {"SCREENING": ("127.0.0.1", commitment_port)}) as server:
-        yield server
-
-
-@pytest.fixture
-def orthanc(shared_orthanc: Orthanc) -> Orthanc:
-    """A running Orthanc with nothing in it; mark the test with `needs_orthanc`."""
-    shared_orthanc.clear()
-    return shared_orthanc

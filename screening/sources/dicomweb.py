@@ -1,0 +1,116 @@
+"""Studies by DICOMweb: QIDO-RS finds them (PS3.18 10.6), WADO-RS brings their instances (10.4)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from email.message import Message
+from typing import Any
+
+import requests
+
+from screening.delivery.answers import RefusedError, UnreachableError
+from screening.delivery.destinations import Credentials
+from screening.delivery.web import WebSession, first, values
+from screening.site import Destination
+from screening.sources.multipart import BrokenOffError, Multipart
+from screening.sources.spool import Spool, Study, StudyError, is_uid
+
+_STUDY, _MODALITIES, _INSTANCES = "0020000D", "00080061", "00201208"
+_PAGE = 100
+_CHUNK = 65_536
+_SLOWEST = 10_000
+"""Bytes a second: a study that comes more slowly than this would hold up the night."""
+
+
+class DicomWebClient:
+    """Asks the DICOMweb service at the destination's URL; see `Client`."""
+
+    def __init__(self, destination: Destination, credentials: Credentials) -> None:
+        self._name = destination.name
+        self._url = destination.url.removesuffix("/studies") + "/studies"
+        self._timeout = destination.timeout_s
+        self._web = WebSession(destination, credentials)
+
+    def find(self, dates: str) -> Iterator[Study]:
+        """Search page by page until one brings nothing new: a service may give fewer than it is asked for."""
+        seen: set[str] = set()
+        offset = 0
+        while page := self._page(dates, offset):
+            uids = {_study(one).uid for one in page} - {""}
+            if offset and uids <= seen:
+                return
+            for one in filter(_has_mammograms, page):
+                if (study := _study(one)).uid not in seen:
+                    yield study
+            seen |= uids
+            offset += len(page)
+
+    def fetch(self, study: Study, spool: Spool) -> None:
+        """Retrieve all instances of a study in one request, each in the transfer syntax that the PACS has it in."""
+        accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+        with self._web.ask("GET", f"{self._url}/{study.uid}", headers=accept) as response:
+            status = response.status_code
+            if status not in (200, 206):  # 206: not all instances, which counting them will tell
+                if status not in (404, 406, 410):
+                    self._web.check(status, "WADO-RS")
+                raise StudyError(f"the PACS does not send it (HTTP {status})")
+            try:
+                for part in Multipart(self._chunks(response), self._boundary(response)):
+                    spool.add(study, part)
+            except BrokenOffError as error:
+                raise UnreachableError(f"{self._name} cut the connection half-way") from error
+
+    def _page(self, dates: str, offset: int) -> list[dict[str, Any]]:
+        query = {
+            "StudyDate": dates,
+            "ModalitiesInStudy": "MG",
+            "includefield": "NumberOfStudyRelatedInstances",
+            "limit": str(_PAGE),
+            "offset": str(offset),
+        }
+        with self._web.ask("GET", self._url, params=query, headers={"Accept": "application/dicom+json"}) as response:
+            status = response.status_code
+            if status == 204:
+                return []
+            if status != 200:
+                self._web.check(status, "QIDO-RS")
+                raise UnreachableError(f"{self._name} fails on the search (HTTP {status})")
+            body = self._web.body(response)
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise RefusedError(f"{self._name} does not answer in DICOM JSON; check the URL") from error
+        if not isinstance(content, list):
+            raise RefusedError(f"{self._name} does not answer with a list of studies; check the URL")
+        return [one for one in content if isinstance(one, dict)]
+
+    def _boundary(self, response: requests.Response) -> str:
+        header = Message()
+        header["Content-Type"] = response.headers.get("Content-Type", "")
+        boundary = header.get_boundary()
+        if header.get_content_type() != "multipart/related" or not boundary:
+            raise RefusedError(f"{self._name} does not answer with DICOM files; check the URL")
+        return boundary
+
+    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
+        began, size = time.monotonic(), 0
+        for chunk in response.iter_content(_CHUNK):
+            yield chunk
+            size += len(chunk)
+            seconds = time.monotonic() - began
+            if seconds > self._timeout and size < _SLOWEST * seconds:
+                raise UnreachableError(f"{self._name} sends too slowly")
+
+
+def _study(found: dict[str, Any]) -> Study:
+    uid, instances = first(found, _STUDY), str(first(found, _INSTANCES))
+    counted = len(instances) < 10 and instances.isdecimal()
+    return Study(str(uid) if is_uid(uid) else "", int(instances) if counted else None)
+
+
+def _has_mammograms(found: dict[str, Any]) -> bool:
+    """Some services do not match Modalities in Study, and give all studies of the day."""
+    modalities = values(found, _MODALITIES)
+    return not modalities or "MG" in modalities
