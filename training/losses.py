@@ -29,6 +29,7 @@ class Losses:
 
     total: Tensor
     image: Tensor
+    context: Tensor
     dense: Tensor
     density: Tensor
 
@@ -37,10 +38,12 @@ def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     """The loss of a batch; a part that no sample of the batch has truth for is 0."""
     inside = _inside(batch.images, (output.local.shape[-2], output.local.shape[-1]))
     image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
+    # The whole breast has to say by itself what it knows: beside the places it would learn nothing.
+    context = image_loss(output.context, batch.malignant)
     dense = dense_loss(output.local, batch.dense, batch.lesion_weight, inside)
     density = density_loss(output.density, batch.density)
-    total = weights.image * image + weights.dense * dense + weights.density * density
-    return Losses(total, image.detach(), dense.detach(), density.detach())
+    total = weights.image * (image + context) + weights.dense * dense + weights.density * density
+    return Losses(total, image.detach(), context.detach(), dense.detach(), density.detach())
 
 
 def _inside(images: Tensor, size: tuple[int, int]) -> Tensor:
