@@ -77,7 +77,7 @@ class MammogramNet(nn.Module):
         self.whole = nn.Sequential(
             nn.Conv2d(widths[-1], whole, 1, bias=False), nn.BatchNorm2d(whole, eps=1e-3), nn.ReLU6(inplace=True)
         )
-        self.dropout = nn.Dropout(0.3)
+        self.dropout = nn.Dropout(0.5)
         self.context = nn.Linear(whole, 1)
         self.density = nn.Linear(whole, len(DENSITIES))
         # Malignant places are rare: start from their odds, so that the first steps don't shake the backbone.
