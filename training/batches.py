@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -98,17 +98,24 @@ class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], Prep
 class EpochOrder:
     """Which samples make up an epoch, in batches; a pure function of (seed, epoch), so that a resumed run agrees.
 
-    Every image with cancer or a marked lesion, every image of a set with locations, and a fresh draw of the others.
+    Every image with cancer or a marked lesion, every image of a set with locations (as often as `repeats` says, by
+    data set), and a fresh draw of the others.
     Batches hold breasts of like size, so that little padding is computed; which batch comes when is random.
     """
 
     def __init__(
-        self, records: Sequence[PreparedRecord], batch_size: int, negatives_per_positive: float, seed: int
+        self,
+        records: Sequence[PreparedRecord],
+        batch_size: int,
+        negatives_per_positive: float,
+        seed: int,
+        repeats: Mapping[str, int] | None = None,
     ) -> None:
         self.sizes = np.array([r.pixels.size for r in records])
         drawn = np.array([r.record.malignant is False and r.record.lesions is None for r in records])
         positives = np.array([r.record.malignant is True and r.record.lesions is None for r in records])
-        self.always, self.normals = np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        times = [1 if r.record.lesions is None else (repeats or {}).get(r.record.dataset, 1) for r in records]
+        self.always, self.normals = np.repeat(np.arange(len(records)), times * ~drawn), np.flatnonzero(drawn)
         count = min(len(self.normals), round(negatives_per_positive * max(1, int(positives.sum()))))
         # Batches are filled by drawing a few normals less; nothing else may be missing from an epoch.
         spare = (len(self.always) + count) % batch_size

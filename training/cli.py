@@ -121,6 +121,10 @@ def train_command(
         int | None,
         typer.Option("--from-fold", min=0, help="Train nothing: take the network of this fold of --crossval."),
     ] = None,
+    from_folds: Annotated[
+        bool,
+        typer.Option("--from-folds", help="Train nothing: the networks of all folds of --crossval answer together."),
+    ] = False,
     version: Annotated[str, typer.Option("--version", help="The bundle's version.")] = "0.1.0",
     threads: Threads = 1,
     track: Track = True,
@@ -130,35 +134,42 @@ def train_command(
     with one_sentence():
         import torch
 
-        from training.crossval import collect, fold_results, train_fold
+        from training.crossval import collect, fold_network, fold_results, train_fold
         from training.data import prepare_all, read_records
         from training.export import make_bundle
         from training.figures import calibrate, measure, study
-        from training.fit import averaged_network, fit
+        from training.fit import fit
         from training.splits import folds
 
         torch.set_num_threads(threads)
         recipe = read_recipe(config, data_root)
         records = read_records(recipe)
-        if from_fold is not None and crossval is None:
-            raise ConfigError("--from-fold: say with --crossval which cross-validation the fold belongs to")
+        if (from_fold is not None or from_folds) and crossval is None:
+            raise ConfigError("--from-fold, --from-folds: say with --crossval which cross-validation is meant")
+        if from_fold is not None and from_folds:
+            raise ConfigError("--from-fold, --from-folds: choose one of them")
         if crossval is None:
             train_fold(records, 0, recipe, out, _device(), write_curve(out / "fold-0" / "curve.csv"))
             crossval, from_fold = out, 0
         if from_fold is None:
             held_out = study(collect(recipe, crossval), records, recipe)
-            curve = write_curve(out / "curve.csv")
-            network = fit(prepare_all(records, recipe), recipe, out / "checkpoint.pt", device=_device(), report=curve)
-            learned, limits = records, [ALL_WOMEN.format(folds=recipe.folds)]
+            if from_folds:
+                members = [fold_network(crossval, fold, recipe) for fold in range(recipe.folds)]
+                limits = [ALL_FOLDS.format(folds=recipe.folds)]
+            else:
+                prepared, curve = prepare_all(records, recipe), write_curve(out / "curve.csv")
+                members = [fit(prepared, recipe, out / "checkpoint.pt", device=_device(), report=curve)]
+                limits = [ALL_WOMEN.format(folds=recipe.folds)]
+            learned = records
         else:
             held_out = study(fold_results(crossval, from_fold), records, recipe, from_fold)
-            network = averaged_network(crossval / f"fold-{from_fold}" / "checkpoint.pt", recipe)
+            members = [fold_network(crossval, from_fold, recipe)]
             learned = list(folds(records, recipe.folds, recipe.seed)[from_fold].train)
             limits = [ONE_FOLD]
         accuracy = measure(held_out)
         bundle = out / "bundle"
         make_bundle(
-            network, recipe, calibrate(held_out), accuracy.cards(), learned, bundle, version=version, limits=limits
+            members, recipe, calibrate(held_out), accuracy.cards(), learned, bundle, version=version, limits=limits
         )
         LOG.info("bundle: %s", bundle)
         if track:
@@ -184,6 +195,11 @@ def print_figures(accuracy: Accuracy) -> None:
 ALL_WOMEN = (
     "The weights learned from all women of the data sets. Figures and calibration are those of the same recipe in "
     "cross-validation: {folds} networks, each judged on women that it never saw."
+)
+ALL_FOLDS = (
+    "{folds} networks answer together; each learned from other women, and every woman of the data sets was seen by "
+    "some. Figures and calibration are those of the single networks in cross-validation, each judged on women that it "
+    "never saw; what they gain by answering together could not be measured on these data."
 )
 ONE_FOLD = (
     "The weights learned from one part of the women. Figures, calibration, categories and operating points come only "

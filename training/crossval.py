@@ -14,7 +14,7 @@ from torch import nn
 from evaluation.roc import auc
 from screening.errors import ConfigError
 from screening.model.bundle import Bundle, Card
-from screening.model.network import MammogramNet
+from screening.model.network import Ensemble, MammogramNet
 from screening.result import ExamResult
 from screening.scoring import answer, score
 from screening.store import ResultStore, write_tables
@@ -22,7 +22,8 @@ from training.calibrate import UNCALIBRATED
 from training.data import prepare_all
 from training.datasets.record import Record
 from training.exams import as_exams, image_id
-from training.fit import Report, Validate, fit
+from training.export import architecture_card
+from training.fit import Report, Validate, averaged_network, fit
 from training.recipe import Recipe
 from training.splits import check_no_leak, folds
 from training.truth import breasts
@@ -114,7 +115,7 @@ def uncalibrated_bundle(network: MammogramNet, recipe: Recipe, model_id: str, de
         {
             "name": recipe.name,
             "version": model_id,
-            "architecture": {"backbone": recipe.backbone, "channels": recipe.channels},
+            "architecture": architecture_card(recipe, members=1),
             "preparation": {"pixel_spacing_mm": recipe.pixel_spacing_mm},
             "intents": ["FOR PRESENTATION"],
             "files": {},
@@ -125,7 +126,7 @@ def uncalibrated_bundle(network: MammogramNet, recipe: Recipe, model_id: str, de
             "figures": [],
         }
     )
-    return Bundle(card, UNCALIBRATED, network.eval(), "", device)
+    return Bundle(card, UNCALIBRATED, Ensemble([network]).eval(), "", device)
 
 
 def collect(recipe: Recipe, out: Path) -> list[ExamResult]:
@@ -141,6 +142,13 @@ def fold_results(out: Path, fold: int) -> list[ExamResult]:
         raise ConfigError(f"{store_file.parent}: the fold is not finished; run screening crossval first")
     with ResultStore(store_file) as store:
         return list(store.results())
+
+
+def fold_network(out: Path, fold: int, recipe: Recipe) -> MammogramNet:
+    """The network of one fold. Raises `ConfigError` if the fold is not finished."""
+    if not (out / f"fold-{fold}" / "done").exists():
+        raise ConfigError(f"{out / f'fold-{fold}'}: the fold is not finished; run screening crossval first")
+    return averaged_network(out / f"fold-{fold}" / "checkpoint.pt", recipe)
 
 
 def finished_folds(recipe: Recipe, out: Path) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from screening.errors import ConfigError
 from screening.model.bundle import WEIGHTS, Figure, TrainingData, save_bundle
 from screening.model.calibration import Calibration
-from screening.model.network import MammogramNet
+from screening.model.network import Architecture, Ensemble, MammogramNet
 from training.datasets.record import Record
 from training.recipe import DataSource, Recipe
 
@@ -70,7 +71,7 @@ TERMS = {
 
 
 def make_bundle(
-    network: MammogramNet,
+    members: Sequence[MammogramNet],
     recipe: Recipe,
     calibration: Calibration,
     figures: Sequence[Figure],
@@ -82,16 +83,17 @@ def make_bundle(
 ) -> None:
     """Write a bundle to `folder`.
 
-    `records`: what the weights learned from. `figures`: measured on women that the network, or the networks of its
-    cross-validation, never saw. `limits`: what has to be said about this bundle beyond the usual. Weights are stored
-    in float32. Raises `ConfigError` where a data set's licence or citation is unknown.
+    `members`: the network, or several that answer together. `records`: what the weights learned from. `figures`:
+    measured on women that the network, or the networks of its cross-validation, never saw. `limits`: what has to be
+    said about this bundle beyond the usual. Raises `ConfigError` where a data set's licence or citation is unknown.
     """
-    network = network.float().to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = Ensemble(members).float()
+    network = network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     datasets = {record.dataset for record in records}
     card = {
         "name": recipe.name,
         "version": version,
-        "architecture": {"backbone": recipe.backbone, "channels": recipe.channels},
+        "architecture": architecture_card(recipe, len(members)),
         "preparation": {"pixel_spacing_mm": recipe.pixel_spacing_mm},
         "intents": ["FOR PRESENTATION"],
         "intended_use": INTENDED_USE,
@@ -104,6 +106,12 @@ def make_bundle(
     megabytes = (folder / WEIGHTS).stat().st_size / 1e6
     if megabytes > LARGEST_MB:
         LOG.warning("the weights take %.0f MB; a bundle in the package may take %d MB", megabytes, LARGEST_MB)
+
+
+def architecture_card(recipe: Recipe, members: int) -> dict[str, Any]:
+    """What a card says of the network's shape."""
+    shape = Architecture(recipe.backbone, recipe.channels)
+    return {"backbone": shape.backbone, "channels": shape.channels, "whole": shape.whole, "members": members}
 
 
 def training_data(source: DataSource, records: Sequence[Record]) -> TrainingData:

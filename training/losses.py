@@ -29,6 +29,7 @@ class Losses:
 
     total: Tensor
     image: Tensor
+    context: Tensor
     dense: Tensor
     density: Tensor
 
@@ -37,10 +38,12 @@ def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     """The loss of a batch; a part that no sample of the batch has truth for is 0."""
     inside = _inside(batch.images, (output.local.shape[-2], output.local.shape[-1]))
     image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
-    dense = dense_loss(output.local, batch.dense, batch.lesion_weight, inside)
+    # The whole breast has to say by itself what it knows: beside the places it would learn nothing.
+    context = image_loss(output.context, batch.malignant)
+    dense = dense_loss(output.malignancy, batch.dense, batch.lesion_weight, inside)
     density = density_loss(output.density, batch.density)
-    total = weights.image * image + weights.dense * dense + weights.density * density
-    return Losses(total, image.detach(), dense.detach(), density.detach())
+    total = weights.image * (image + context) + weights.dense * dense + weights.density * density
+    return Losses(total, image.detach(), context.detach(), dense.detach(), density.detach())
 
 
 def _inside(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -63,13 +66,13 @@ def image_loss(logits: Tensor, malignant: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[known], target)
 
 
-def dense_loss(local: Tensor, target: Tensor, lesion_weight: Tensor, inside: Tensor) -> Tensor:
-    """Cross-entropy of local logits (N, h, w): the mean over lesions, plus the mean over images of normal tissue.
+def dense_loss(malignancy: Tensor, target: Tensor, lesion_weight: Tensor, inside: Tensor) -> Tensor:
+    """Cross-entropy of malignancy logits (N, h, w): the mean over lesions, plus the mean over images of normal tissue.
 
     `lesion_weight` sums to 1 over each lesion. Of normal tissue, the hardest places count as much as all together;
     only images in which all lesions are marked say what is normal.
     """
-    loss = functional.binary_cross_entropy_with_logits(local, target.clamp(min=0), reduction="none")
+    loss = functional.binary_cross_entropy_with_logits(malignancy, target.clamp(min=0), reduction="none")
     normal = (target == 0) & inside
     lesions = lesion_weight.sum()
     total = (loss * lesion_weight).sum() / lesions.clamp(min=1)

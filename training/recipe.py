@@ -20,12 +20,14 @@ class DataSource(_Strict):
 
     `places_only`: its images teach where lesions are, but not what tells a breast with cancer from one without. Set it
     for a set without normal breasts, from which the network would learn to know the set and not the cancer.
+    `repeat`: how often an epoch shows each of its images with known places: a small set is worth seeing more often.
     `licence`, `citation`: for the bundle's card; those of the bundled recipe's public sets are known.
     """
 
     name: str
     root: Path
     places_only: bool = False
+    repeat: int = Field(1, ge=1)
     licence: str = ""
     citation: str = ""
 

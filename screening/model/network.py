@@ -8,6 +8,7 @@ through pooling follows multiple-instance learning (Ilse et al. 2018; for mammog
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import timm
@@ -21,10 +22,14 @@ DENSITIES = ("A", "B", "C", "D")
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a bundle's weights are shaped for. `backbone`: a timm model name; `channels`: width of the dense head."""
+    """What a bundle's weights are shaped for.
+
+    `backbone`: a timm model name; `channels`: width of the dense head; `whole`: features of the breast as a whole.
+    """
 
     backbone: str = "tf_efficientnet_lite0"
     channels: int = 64
+    whole: int = 1280
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,13 @@ class MammogramNet(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.local = nn.Conv2d(channels, 1, 1)
-        self.whole = nn.Sequential(nn.LayerNorm(2 * widths[-1]), nn.Dropout(0.3))
-        self.context = nn.Linear(2 * widths[-1], 1)
-        self.density = nn.Linear(2 * widths[-1], len(DENSITIES))
+        whole = architecture.whole
+        self.whole = nn.Sequential(
+            nn.Conv2d(widths[-1], whole, 1, bias=False), nn.BatchNorm2d(whole, eps=1e-3), nn.ReLU6(inplace=True)
+        )
+        self.dropout = nn.Dropout(0.5)
+        self.context = nn.Linear(whole, 1)
+        self.density = nn.Linear(whole, len(DENSITIES))
         # Malignant places are rare: start from their odds, so that the first steps don't shake the backbone.
         nn.init.constant_(self.local.bias, -4.0)  # type: ignore[arg-type]  # a 1×1 convolution with a bias
         for linear in (self.context, self.density):
@@ -84,16 +93,39 @@ class MammogramNet(nn.Module):
         for lateral, features in ((self.laterals[1], middle), (self.laterals[0], fine)):
             merged = functional.interpolate(merged, size=features.shape[-2:], mode="nearest") + lateral(features)
         local = self.local(self.smooth(merged))[:, 0].float()
-        pooled = self.whole(_pool(coarse.float(), inside))
+        pooled = self.dropout(_pool(self.whole(coarse).float(), inside))
         return Output(local, self.context(pooled)[:, 0].float(), self.density(pooled).float())
 
 
+class Ensemble(nn.Module):
+    """Networks of one architecture that answer together: the mean of their logits, place by place.
+
+    The folds of a cross-validation make one: each member learned from other women, and what only one of them sees
+    counts less (Lakshminarayanan et al. 2017).
+    """
+
+    def __init__(self, members: Sequence[MammogramNet]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Output:
+        outputs: list[Output] = [member(images) for member in self.members]
+        return Output(
+            torch.stack([output.local for output in outputs]).mean(0),
+            torch.stack([output.context for output in outputs]).mean(0),
+            torch.stack([output.density for output in outputs]).mean(0),
+        )
+
+
 def _pool(features: Tensor, inside: Tensor) -> Tensor:
-    """Mean and maximum of features (N, C, h, w) over the breast: (N, 2C)."""
+    """Generalised mean (p = 3) of non-negative features (N, C, h, w) over the breast: (N, C).
+
+    Between the mean, which a small lesion hardly moves, and the maximum, which learns from one place only
+    (Radenović et al. 2018).
+    """
     weight = functional.adaptive_avg_pool2d(inside, (features.shape[-2], features.shape[-1]))
-    mean = (features * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1.0)
-    highest = (features * (weight > 0.25)).amax((-2, -1))
-    return torch.cat([mean, highest], dim=1)
+    cubes = (features.clamp(min=1e-3) ** 3 * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1e-3)
+    return cubes.clamp(min=1e-9) ** (1 / 3)
 
 
 def smoothed(malignancy: Tensor) -> Tensor:

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from screening.imaging.prepare import Preparation, prepare
 from screening.model.bundle import save_bundle
 from screening.model.calibration import Calibration, OperatingPoint
-from screening.model.network import Architecture, MammogramNet
+from screening.model.network import Architecture, Ensemble, MammogramNet
 from tests.support.phantoms import spacing_mm, synthetic_mammogram
 
 SPACING_MM = 0.8
 """Of the bundle's prepared pixels: coarse, so that an image takes milliseconds."""
-ARCHITECTURE = Architecture(backbone="test_efficientnet", channels=96)
+ARCHITECTURE = Architecture(backbone="test_efficientnet", channels=96, whole=64)
 
 
 def tiny_bundle(folder: Path) -> Path:
     """Save the bundle to `folder` (the same bytes each time on one machine) and return `folder`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        save_bundle(folder, _network(), calibration(), card())
+        save_bundle(folder, Ensemble([_network()]), calibration(), card())
     return folder
 
 
@@ -51,7 +51,7 @@ def card(**changes: Any) -> dict[str, Any]:
     return {
         "name": "spots",
         "version": "1",
-        "architecture": {"backbone": ARCHITECTURE.backbone, "channels": ARCHITECTURE.channels},
+        "architecture": {"backbone": ARCHITECTURE.backbone, "channels": 96, "whole": 64, "members": 1},
         "preparation": {"pixel_spacing_mm": SPACING_MM},
         "intents": ["FOR PRESENTATION"],
         "intended_use": "tests",

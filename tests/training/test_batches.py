@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_every_cancer_and_every_image_with_places_is_in_each_epoch_once(
     assert len(indices) == len(set(indices))
     assert set(range(positives + located)) <= set(indices)
     assert all(0 < len(batch) <= batch_size for batch in batches)
+
+
+def test_an_image_with_known_places_comes_as_often_as_its_set_asks() -> None:
+    records = [sized(i, 64, lesions=(), dataset="mias") for i in range(3)]
+    records += [sized(i, 64, malignant=True, dataset="rsna") for i in (3, 4)]
+    keys = [key for batch in EpochOrder(records, 4, 1.0, 0, {"mias": 3, "rsna": 5}).batches(0) for key in batch]
+    assert Counter(index for index, _ in keys) == {0: 3, 1: 3, 2: 3, 3: 1, 4: 1}
+    assert len({seed for _, seed in keys}) == len(keys)
 
 
 def test_epochs_differ_in_normals_and_in_augmentation() -> None:

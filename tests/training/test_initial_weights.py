@@ -45,6 +45,15 @@ def test_every_tensor_of_the_backbone_is_filled(published: dict[str, Tensor]) ->
     assert all(translated[name].shape == tensor.shape for name, tensor in state.items())
 
 
+def test_the_layer_over_the_backbone_is_filled_too(published: dict[str, Tensor]) -> None:
+    network = MammogramNet(Architecture())
+    load_imagenet_lite0(network.backbone, network.whole)
+    state = network.whole.state_dict()
+    assert torch.equal(state["0.weight"], published["_conv_head.weight"])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        assert torch.equal(state[f"1.{name}"], published[f"_bn1.{name}"])
+
+
 def test_the_network_computes_what_the_published_weights_say(published: dict[str, Tensor]) -> None:
     backbone = MammogramNet(Architecture()).backbone.eval()
     load_imagenet_lite0(backbone)
