@@ -23,9 +23,12 @@ class ScoresError(TableError):
     """Score tables cannot be used as they are; `problems` names every row, the message the first ones."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RawTable:
-    """A table as it was read. `file`: its name, for messages. `lines`: int64 (n,), each row's line in the file."""
+    """A table as it was read. `file`: its name, for messages. `lines`: int64 (n,), each row's line in the file.
+
+    `typed` takes its columns away one by one, so that a table of millions of rows is not in memory twice.
+    """
 
     file: str
     cells: pa.Table
@@ -66,7 +69,9 @@ def typed(raw: RawTable, wanted: Mapping[str, Column], errors: list[Problem]) ->
     """The table with all wanted columns, in their order, and its lines as index; what does not fit goes to `errors`.
 
     Identifiers and text become str ("" for none), dates datetime64[s], the rest float64 (NaN for none). Rows of empty
-    cells only are left out. Raises `ScoresError` if a required column is not there.
+    cells only are left out. The columns of `raw` are taken away.
+
+    Raises `ScoresError` if a required column is not there.
     """
     lacking = [name for name, rule in wanted.items() if rule.required and name not in raw.cells.column_names]
     if lacking:
@@ -75,8 +80,7 @@ def typed(raw: RawTable, wanted: Mapping[str, Column], errors: list[Problem]) ->
     columns: dict[str, pd.Series] = {}
     empties: dict[str, BoolArray] = {}
     for name, rule in wanted.items():
-        there = name in raw.cells.column_names
-        given = raw.cells[name] if there else pa.chunked_array([pa.nulls(len(raw.lines), pa.string())])
+        given = _taken(raw, name)
         values, empties[name], bad, sentence = _parse(given, rule)
         columns[name] = values.set_axis(raw.lines)
         for row in np.flatnonzero(bad):
@@ -87,6 +91,15 @@ def typed(raw: RawTable, wanted: Mapping[str, Column], errors: list[Problem]) ->
         errors.extend(Problem(raw.file, int(line), f"{name} is empty") for line in missing)
     table = pd.DataFrame(columns)
     return table[~blank] if blank.any() else table
+
+
+def _taken(raw: RawTable, name: str) -> pa.ChunkedArray:
+    """A column of the table, which has it no more; empty cells where there is none of that name."""
+    if name not in raw.cells.column_names:
+        return pa.chunked_array([pa.nulls(len(raw.lines), pa.string())])
+    column = raw.cells[name]
+    raw.cells = raw.cells.drop_columns([name])
+    return column
 
 
 def positions(keys: pd.Series, known: pd.Series) -> IntArray:

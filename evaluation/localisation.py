@@ -14,6 +14,7 @@ from evaluation.bootstrap import OverClusters
 from evaluation.cases import Cases, Counted, cases
 from evaluation.checks import BoolArray, FloatArray, IntArray
 from evaluation.cohort import Cohort
+from evaluation.columns import positions
 from evaluation.draft import Draft, attempt
 from evaluation.errors import NotComputableError
 from evaluation.followup import NEGATIVE
@@ -114,21 +115,20 @@ def localisation(cohort: Cohort) -> Marks:
     if regions is None:
         raise NotComputableError("The scores have no table regions.")
     table = cases(cohort).table
-    exams = pd.Index(table["exam_id"])
+    exams = table["exam_id"]
     lesions = cohort.followup.lesions
     if lesions is None:
-        lesions = pd.DataFrame({name: [] for name in ("exam_id", "image_id", *_BOX, "malignant")})
-    has_lesion = exams.isin(lesions.loc[lesions["malignant"] == 1, "exam_id"])
+        lesions = pd.DataFrame({name: [] for name in ("exam_id", "image_id", *_BOX, "malignant")}).astype(
+            {"exam_id": "str", "image_id": "str"}
+        )
+    has_lesion = exams.isin(lesions.loc[lesions["malignant"] == 1, "exam_id"]).to_numpy()
     negative = (table["role"] == NEGATIVE).to_numpy()
     kept_exam = has_lesion != negative
-    exam = exams.get_indexer(pd.Index(images["exam_id"]))
+    exam = positions(images["exam_id"], exams)
     scored = (exam >= 0) & images["status"].isin(["scored", ""]).to_numpy()
     kept = scored & np.append(kept_exam, False)[exam]  # -1: an exam that is not included
-    image_ids = pd.Index(images["image_id"])[kept]
-    region_image, lesion_image = (
-        image_ids.get_indexer(pd.Index(regions["image_id"])),
-        image_ids.get_indexer(pd.Index(lesions["image_id"])),
-    )
+    image_ids = images["image_id"][kept]
+    region_image, lesion_image = (positions(one["image_id"], image_ids) for one in (regions, lesions))
     of_kept = _of(exams, lesions, kept_exam)
     inside, lesion_inside = region_image >= 0, lesion_image >= 0
     return Marks(
@@ -210,7 +210,7 @@ def highest_regions(cohort: Cohort, among: Cases) -> tuple[FloatArray, FloatArra
     regions = cohort.scores.regions
     if regions is None:
         raise NotComputableError("The scores have no table regions.")
-    exam = pd.Index(among.table["exam_id"]).get_indexer(pd.Index(regions["exam_id"]))
+    exam = positions(regions["exam_id"], among.table["exam_id"])
     inside = exam >= 0
     exam, score = exam[inside], _numbers(regions, ["score"])[inside, 0]
     side = np.where(among.positive, among.text("cancer_side"), "")[exam]
@@ -222,9 +222,9 @@ def highest_regions(cohort: Cohort, among: Cases) -> tuple[FloatArray, FloatArra
     return on_cancer, highest
 
 
-def _of(exams: pd.Index[str], lesions: pd.DataFrame, kept_exam: BoolArray) -> BoolArray:
+def _of(exams: pd.Series, lesions: pd.DataFrame, kept_exam: BoolArray) -> BoolArray:
     """Which malignant lesions (l,) are in an exam that is kept."""
-    exam = exams.get_indexer(pd.Index(lesions["exam_id"]))
+    exam = positions(lesions["exam_id"], exams)
     inside = exam >= 0
     inside[inside] = kept_exam[exam[inside]]
     return np.asarray(inside & (lesions["malignant"] == 1).to_numpy())

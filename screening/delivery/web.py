@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import requests
+import urllib3
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from screening.delivery.answers import RefusedError, UnreachableError
@@ -17,6 +18,9 @@ from screening.errors import ConfigError
 from screening.site import Destination
 
 _LONGEST_ANSWER = 4_000_000
+_CHUNK = 65_536
+_SLOWEST = 10_000
+"""Bytes a second; a mammogram would take an hour."""
 _BUSY = (408, 425, 429, 502, 503, 504, 507)
 
 
@@ -63,18 +67,30 @@ class WebSession:
             raise UnreachableError(f"{self._name}: the TLS connection broke off") from error
         except requests.Timeout as error:
             raise UnreachableError(f"{self._name} did not answer within {self._timeout:g} s") from error
-        except requests.ConnectionError as error:
+        except urllib3.exceptions.TimeoutError as error:  # urllib3 says so itself of a body
+            raise UnreachableError(f"{self._name} did not go on within {self._timeout:g} s") from error
+        except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
             raise UnreachableError(f"{self._name} cannot be reached, or cut the connection") from error
         except requests.RequestException as error:
             raise UnreachableError(f"{self._name} gave no proper answer ({type(error).__name__})") from error
         except OSError as error:  # requests says so itself of certificate files that are missing
             raise ConfigError(f"destination {self._name}: ca_file or certificate_file cannot be read") from error
 
+    def chunks(self, response: requests.Response) -> Iterator[bytes]:
+        """The answer's body as it arrives. Raises UnreachableError if it comes so slowly that others would wait."""
+        began, size = time.monotonic(), 0
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):  # others wait until a whole chunk is there
+            yield chunk
+            size += len(chunk)
+            seconds = time.monotonic() - began
+            if seconds > self._timeout and size < _SLOWEST * seconds:
+                raise UnreachableError(f"{self._name} sends too slowly")
+
     def body(self, response: requests.Response) -> bytes:
         """The answer's body, up to a length and within a time that a PACS needs at most."""
         deadline = time.monotonic() + self._timeout
         body = b""
-        for chunk in response.iter_content(65_536):
+        for chunk in self.chunks(response):
             body += chunk
             if len(body) > _LONGEST_ANSWER:
                 raise UnreachableError(f"{self._name} answers without an end")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from email.message import Message
 from typing import Any
@@ -19,9 +18,6 @@ from screening.sources.spool import Spool, Study, StudyError, is_uid
 
 _STUDY, _MODALITIES, _INSTANCES = "0020000D", "00080061", "00201208"
 _PAGE = 100
-_CHUNK = 65_536
-_SLOWEST = 10_000
-"""Bytes a second: a study that comes more slowly than this would hold up the night."""
 
 
 class DicomWebClient:
@@ -30,7 +26,6 @@ class DicomWebClient:
     def __init__(self, destination: Destination, credentials: Credentials) -> None:
         self._name = destination.name
         self._url = destination.url.removesuffix("/studies") + "/studies"
-        self._timeout = destination.timeout_s
         self._web = WebSession(destination, credentials)
 
     def find(self, dates: str) -> Iterator[Study]:
@@ -57,7 +52,7 @@ class DicomWebClient:
                     self._web.check(status, "WADO-RS")
                 raise StudyError(f"the PACS does not send it (HTTP {status})")
             try:
-                for part in Multipart(self._chunks(response), self._boundary(response)):
+                for part in Multipart(self._web.chunks(response), self._boundary(response)):
                     spool.add(study, part)
             except BrokenOffError as error:
                 raise UnreachableError(f"{self._name} cut the connection half-way") from error
@@ -93,15 +88,6 @@ class DicomWebClient:
         if header.get_content_type() != "multipart/related" or not boundary:
             raise RefusedError(f"{self._name} does not answer with DICOM files; check the URL")
         return boundary
-
-    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
-        began, size = time.monotonic(), 0
-        for chunk in response.iter_content(_CHUNK):
-            yield chunk
-            size += len(chunk)
-            seconds = time.monotonic() - began
-            if seconds > self._timeout and size < _SLOWEST * seconds:
-                raise UnreachableError(f"{self._name} sends too slowly")
 
 
 def _study(found: dict[str, Any]) -> Study:

@@ -42,11 +42,17 @@ _BESIDE_MAMMOGRAMS = (
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
     uid.ComputedRadiographyImageStorage,
     uid.DigitalXRayImageStorageForPresentation,
+    uid.DigitalXRayImageStorageForProcessing,
     uid.UltrasoundImageStorage,
+    uid.UltrasoundMultiFrameImageStorage,
+    uid.MRImageStorage,
+    uid.CTImageStorage,
     uid.GrayscaleSoftcopyPresentationStateStorage,
+    uid.ColorSoftcopyPresentationStateStorage,
     uid.BasicTextSRStorage,
     uid.EnhancedSRStorage,
     uid.ComprehensiveSRStorage,
+    uid.Comprehensive3DSRStorage,
     uid.MammographyCADSRStorage,
     uid.XRayRadiationDoseSRStorage,
     uid.KeyObjectSelectionDocumentStorage,
@@ -198,7 +204,7 @@ class DimseClient:
         if status == _UNKNOWN_DESTINATION:
             raise RefusedError(f"{self._name} does not know the AE title of move_to; enter it in the PACS")
         failed = answer.get("NumberOfFailedSuboperations") or 0
-        if status == _WARNING or failed:
+        if status == _WARNING or (failed and status == _SUCCESS):
             raise StudyError(f"the PACS could not send {failed or 'some'} of its instances (status 0x{status:04X})")
         if status != _SUCCESS:
             raise StudyError(f"the PACS does not send it (status 0x{status:04X})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,10 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import (  # type: ignore[attr-defined] # made when it is imported
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
 )
+
+_MULTIPART = 'multipart/related; type="application/dicom"; boundary=mark'
 
 Files = dict[str, list[bytes]]
 """By Study Instance UID: the DICOM files of its instances."""
@@ -81,9 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif what == "search":
             reply(self, 200, json.dumps(archive.found(parse_qs(parts.query))).encode(), "application/dicom+json")
         else:
-            reply(
-                self, 200, multipart(archive.files[what]), 'multipart/related; type="application/dicom"; boundary=mark'
-            )
+            reply(self, 200, multipart(archive.files[what]), _MULTIPART)
 
     def log_message(self, *_: object) -> None:
         """Tests stay quiet."""
@@ -111,10 +113,37 @@ def says(status: int, body: bytes = b"", kind: str = "application/dicom+json") -
 
 def half(handler: _Handler) -> None:
     """Send the first half of a study, and cut the connection."""
+    _half(handler)
+
+
+def half_of_what_was_announced(handler: _Handler) -> None:
+    """The same after an announcement of the whole length."""
+    _half(handler, announced=True)
+
+
+def trickle(handler: _Handler) -> None:
+    """Send a few bytes at a time, for as long as somebody listens."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", _MULTIPART)
+    handler.end_headers()
+    for _ in range(200):
+        handler.wfile.write(b"-")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+def silence(handler: _Handler) -> None:
+    """Say nothing for longer than tests wait."""
+    time.sleep(1.0)
+
+
+def _half(handler: _Handler, announced: bool = False) -> None:
     archive = handler.server.archive
     body = multipart(archive.files[archive.requests[-1]])
     handler.send_response(200)
-    handler.send_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=mark')
+    handler.send_header("Content-Type", _MULTIPART)
+    if announced:
+        handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
     handler.wfile.write(body[: len(body) // 2])
     handler.wfile.flush()
@@ -173,7 +202,7 @@ class DimseArchive:
         uid = str(event.identifier.StudyInstanceUID)
         self.requests.append(uid)
         if self.get_status:
-            yield 0
+            yield 1
             yield self.get_status, None
             return
         yield len(self.files[uid])
@@ -183,6 +212,11 @@ class DimseArchive:
                 event.assoc.abort()
                 return
             yield 0xFF00, dcmread(BytesIO(file))
+
+    def on_move(self, event: Event) -> Iterator[Any]:
+        """Answer a C-MOVE: it knows no destination."""
+        self.requests.append("move")
+        yield None, None
 
     def on_user(self, event: Event) -> tuple[bool, None]:
         """Accept only the user that is expected."""
@@ -197,12 +231,17 @@ def dimse_archive(port: int, offers_get: bool = True, asks_for_user: bool = Fals
     ae = AE("PACS")
     ae.require_called_aet = True
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     if offers_get:
         ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
     ae.add_supported_context(
         DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, scu_role=True, scp_role=True
     )
-    handlers: list[Any] = [(evt.EVT_C_FIND, archive.on_find), (evt.EVT_C_GET, archive.on_get)]
+    handlers: list[Any] = [
+        (evt.EVT_C_FIND, archive.on_find),
+        (evt.EVT_C_GET, archive.on_get),
+        (evt.EVT_C_MOVE, archive.on_move),
+    ]
     if asks_for_user:
         handlers.append((evt.EVT_USER_ID, archive.on_user))
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
