@@ -69,6 +69,7 @@ _IMAGE = (
     "InstanceNumber",
     "Modality",
     "ImageType",
+    "BurnedInAnnotation",
     "PresentationIntentType",
     "Manufacturer",
     "ManufacturerModelName",

@@ -170,10 +170,9 @@ def test_who_she_is_changes_no_pixel(tmp_path: Path) -> None:
 
 
 def test_burned_in_annotation_is_no_unless_a_source_has_some(tmp_path: Path) -> None:
-    delivered = delivery(tmp_path, CASES["2d"])
-    assert summary_image(delivered).BurnedInAnnotation == "NO"
-    delivered.sources[1].header.BurnedInAnnotation = "YES"
-    assert summary_image(delivered).BurnedInAnnotation == "YES"
+    assert summary_image(delivery(tmp_path / "1", CASES["2d"])).BurnedInAnnotation == "NO"
+    marked = replace(CASES["2d"], header={"BurnedInAnnotation": "YES"})
+    assert summary_image(delivery(tmp_path / "2", marked)).BurnedInAnnotation == "YES"
 
 
 def test_an_image_stored_mirrored_hangs_like_any_other(tmp_path: Path) -> None:
