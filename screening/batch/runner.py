@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from screening.batch.read_ahead import ReadAhead
+from screening.delivery.worklist import WORKLIST_NAME, write_worklist
 from screening.errors import StoreError
 from screening.exam import Exam
 from screening.model.bundle import Bundle
@@ -27,7 +28,7 @@ from screening.store.files import write_errors
 
 LOG = logging.getLogger(__name__)
 
-RESULT_FILES = ("exams.csv", "images.csv", "regions.csv", "batch.json", "report.html")
+RESULT_FILES = ("exams.csv", "images.csv", "regions.csv", WORKLIST_NAME, "batch.json", "report.html")
 """What is written when a batch ends; made from the store."""
 
 Progress = Callable[[ExamResult, int, int], None]
@@ -98,6 +99,7 @@ def run_batch(batch: Batch, bundle: Bundle, out: Path, on_progress: Progress | N
         store.add_batch(summary)
         try:
             write_tables(store, out, bundle.model_id)
+            write_worklist(store.results(bundle.model_id), store.rejections(), out)
             write_batch_json(out, summary)
             write_report(
                 out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all

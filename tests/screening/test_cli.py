@@ -176,7 +176,7 @@ def test_mistake_leaves_earlier_results_alone(source: Path, tmp_path: Path, scor
     before = {path: path.read_bytes() for path in tmp_path.glob("*.csv")}
     told(score_cli(tmp_path / "none", tmp_path))
     assert {path: path.read_bytes() for path in tmp_path.glob("*.csv")} == before
-    assert len(before) == 3
+    assert len(before) == 4
 
 
 def test_output_folder_in_the_place_of_a_file(source: Path, tmp_path: Path, score_cli: Score) -> None:

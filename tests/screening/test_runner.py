@@ -132,6 +132,18 @@ def test_every_score_in_the_tables_is_that_of_a_region_in_the_tables(finished: P
         assert image["score"] == max((row["score"] for row in own), key=float, default="")
 
 
+def test_the_worklist_has_every_exam_with_the_score_of_the_tables(finished: Path, scan: FolderScan) -> None:
+    with (finished / "worklist.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert sorted(row["exam_id"] for row in listed) == sorted(exam.exam_id for exam in scan.exams)
+    with (finished / "exams.csv").open(encoding="utf-8", newline="") as file:
+        told = {row["exam_id"]: row for row in csv.DictReader(file)}
+    for row in listed:
+        assert float(row["score"]) == pytest.approx(float(told[row["exam_id"]]["score"]), rel=1e-5)
+    order = [(-int(row["category"]), -float(row["score"])) for row in listed]
+    assert order == sorted(order)
+
+
 def test_store_and_tables_say_the_same(finished: Path, bundle: Bundle) -> None:
     with ResultStore(finished / STORE_NAME) as store:
         stored = {result.exam_id: result for result in store.results(bundle.model_id)}
