@@ -19,7 +19,7 @@ from screening.exam import Exam, Image, ImageKind, Laterality, PresentationInten
 from screening.imaging.load import LoadedImage, preview
 from screening.imaging.prepare import Preparation, prepare
 from screening.model.bundle import Bundle, load_bundle
-from screening.model.network import MammogramNet
+from screening.model.network import Ensemble
 from screening.model.precision import bfloat16_pays
 from screening.result import ExamResult, ImageResult, Reason, Rejection, Status
 from screening.scoring import answer, predict, score
@@ -336,12 +336,12 @@ def test_graphics_card_is_used_when_there_is_one(
 ) -> None:
     moved: list[str] = []
 
-    def to(network: MammogramNet, *, device: torch.device, memory_format: torch.memory_format) -> MammogramNet:
+    def to(network: Ensemble, *, device: torch.device, memory_format: torch.memory_format) -> Ensemble:
         moved.append(device.type)
         return network
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    monkeypatch.setattr(MammogramNet, "to", to)
+    monkeypatch.setattr(Ensemble, "to", to)
     assert load_bundle(bundle_folder).device.type == kind
     assert moved == [kind]
 
