@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -58,12 +57,6 @@ RATES: dict[str, Words] = {
     "interval_cancers_caught": Words("interval cancers caught", "detected", "exams before an interval cancer"),
     "reads_saved": Words("reads saved", "reads fewer", "reads of the programme"),
     "consensus_rate": Words("consensus rate", "sent to a consensus", "exams with known outcome"),
-}
-
-_TESTS: dict[str, Literal["exact", "mid-p", "chi2"]] = {
-    "mcnemar-exact": "exact",
-    "mcnemar-mid-p": "mid-p",
-    "mcnemar-chi2": "chi2",
 }
 
 
@@ -208,7 +201,7 @@ class _Study:
         words = RATES[name]
         first, second = rate.counted > 0, np.zeros_like(rate.among) < np.asarray(rate.less)
         number = self._cells.number
-        test = mcnemar(number(first & ~second), number(second & ~first), _TESTS[self._uncertainty.paired_test])
+        test = mcnemar(number(first & ~second), number(second & ~first), self._uncertainty.mcnemar)
         notes = [one.assumption, self._tested(test)]
         if isinstance(found, Interval) and name in ("sensitivity", "specificity"):
             notes.append(_non_inferiority(found, self._margin))
