@@ -281,7 +281,7 @@ def figure_table(figures: Sequence[Figure], title: str) -> Table:
 
     table = Table(title=escape(title), title_justify="left")
     for column, justify in (("figure", "left"), ("value", "right"), ("interval", "right"), ("threshold", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]  # rich wants literals
     table.add_column("to know")
     group = figures[0].group if figures else ""
     for one in figures:

@@ -119,7 +119,7 @@ def decode_stored(path: Path, frame: int = 0) -> npt.NDArray[np.uint16] | npt.ND
         pixel_format = PixelFormat.of(file.dataset)
         raw = _decode_frame(file, pixel_format, frame, threads=2)
     table = pixel_format.stored_values().astype(np.int16 if pixel_format.signed else np.uint16)
-    return cv2.LUT(raw, table)  # type: ignore[return-value]
+    return cv2.LUT(raw, table)  # type: ignore[return-value]  # of the table's type, which OpenCV does not tell
 
 
 def load_display(path: Path, frame: int = 0, *, threads: int = 2) -> npt.NDArray[np.uint16]:

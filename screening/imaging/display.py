@@ -54,7 +54,7 @@ def display(
     if inverted:
         shown = 1.0 - shown
     shown[padding] = 0.0
-    return cv2.LUT(raw, np.rint(shown * WHITE).astype(np.uint16))  # type: ignore[return-value]
+    return cv2.LUT(raw, np.rint(shown * WHITE).astype(np.uint16))  # type: ignore[return-value]  # as in decode
 
 
 def padding_values(dataset: Dataset, stored: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
