@@ -17,6 +17,7 @@ from screening.model.network import DENSITIES, MammogramNet
 from training.augment import augmented
 from training.cache import PreparedRecord
 from training.datasets.record import Record
+from training.pasting import Pasting
 
 UNKNOWN = -1.0
 """In targets: nothing is known here, so nothing is learned."""
@@ -76,10 +77,14 @@ def _core(area: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np
 
 
 class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]]):
-    """Prepared records as augmented samples. A key is (index, seed); seed None leaves the image as it is."""
+    """Prepared records as augmented samples. A key is (index, seed); seed None leaves the image as it is.
 
-    def __init__(self, records: Sequence[PreparedRecord]) -> None:
+    `pasted`: share of the normal images that get a lesion of another record.
+    """
+
+    def __init__(self, records: Sequence[PreparedRecord], pasted: float = 0.0) -> None:
         self.records = records
+        self.pasting = Pasting(records, pasted)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -92,7 +97,8 @@ class Samples(Dataset[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], Prep
         pixels = prepared.pixels.astype(np.float32) / np.float32(65535)
         if seed is None:
             return pixels, prepared.lesions, prepared
-        return *augmented(pixels, prepared.lesions, prepared.record.view, seed), prepared
+        pixels, lesions, prepared = self.pasting(pixels, prepared, seed)
+        return *augmented(pixels, lesions, prepared.record.view, seed), prepared
 
 
 class EpochOrder:

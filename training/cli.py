@@ -134,11 +134,10 @@ def train_command(
     with one_sentence():
         import torch
 
-        from training.crossval import collect, fold_network, fold_results, train_fold
-        from training.data import prepare_all, read_records
+        from training.crossval import collect, fold_networks, fold_results, train_fold, trained
+        from training.data import read_records
         from training.export import make_bundle
         from training.figures import calibrate, measure, study
-        from training.fit import fit
         from training.splits import folds
 
         torch.set_num_threads(threads)
@@ -154,16 +153,15 @@ def train_command(
         if from_fold is None:
             held_out = study(collect(recipe, crossval), records, recipe)
             if from_folds:
-                members = [fold_network(crossval, fold, recipe) for fold in range(recipe.folds)]
+                members = [n for fold in range(recipe.folds) for n in fold_networks(crossval, fold, recipe)]
                 limits = [ALL_FOLDS.format(folds=recipe.folds)]
             else:
-                prepared, curve = prepare_all(records, recipe), write_curve(out / "curve.csv")
-                members = [fit(prepared, recipe, out / "checkpoint.pt", device=_device(), report=curve)]
+                members = trained(records, recipe, out, _device(), write_curve(out / "curve.csv"))
                 limits = [ALL_WOMEN.format(folds=recipe.folds)]
             learned = records
         else:
             held_out = study(fold_results(crossval, from_fold), records, recipe, from_fold)
-            members = [fold_network(crossval, from_fold, recipe)]
+            members = fold_networks(crossval, from_fold, recipe)
             learned = list(folds(records, recipe.folds, recipe.seed)[from_fold].train)
             limits = [ONE_FOLD]
         accuracy = measure(held_out)

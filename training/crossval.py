@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -53,23 +54,50 @@ def train_fold(
         return
     split = folds(records, recipe.folds, recipe.seed)[fold]
     check_no_leak(split.train, split.test)
-    network = _trained(split.train, recipe, folder / "checkpoint.pt", device, report, workers)
+    networks = trained(split.train, recipe, folder, device, report, workers)
     (folder / STORE).unlink(missing_ok=True)
     with ResultStore(folder / STORE) as store:
-        for result in score_records(split.test, network, recipe, f"fold-{fold}", device):
+        for result in score_records(split.test, networks, recipe, f"fold-{fold}", device):
             store.add(result)
     (folder / "done").touch()
 
 
-def _trained(
-    records: Sequence[Record], recipe: Recipe, checkpoint: Path, device: torch.device, report: Report, workers: int
-) -> MammogramNet:
+def trained(
+    records: Sequence[Record], recipe: Recipe, folder: Path, device: torch.device, report: Report, workers: int = 0
+) -> list[MammogramNet]:
+    """The network at the end of each stage of the recipe; checkpoints and curves go to `folder`, done once, kept."""
     learn, validate = records, None
-    if recipe.optimisation.patience:
+    if any(stage.optimisation.patience for stage in recipe.stages):
         split = folds(records, 8, recipe.seed)[0]
         learn, validate = split.train, validation(split.test, recipe, device)
     prepared = prepare_all(learn, recipe)
-    return fit(prepared, recipe, checkpoint, device=device, report=report, validate=validate, workers=workers)
+    networks: list[MammogramNet] = []
+    epochs = 0
+    for index, stage in enumerate(recipe.stages):
+        networks.append(
+            fit(
+                prepared,
+                stage,
+                folder / checkpoint_name(index),
+                device=device,
+                report=partial(_later, report, epochs),
+                validate=validate if stage.optimisation.patience else None,
+                workers=workers,
+                start=networks[-1] if networks else None,
+            )
+        )
+        epochs += stage.optimisation.epochs
+    return networks
+
+
+def _later(report: Report, epochs: int, figures: dict[str, float], epoch: int) -> None:
+    """Report an epoch of a stage that others of `epochs` in all went before."""
+    report(figures, epochs + epoch)
+
+
+def checkpoint_name(stage: int) -> str:
+    """The checkpoint's file name for a stage, from 0."""
+    return f"checkpoint-{stage}.pt"
 
 
 def validation(records: Sequence[Record], recipe: Recipe, device: torch.device) -> Validate:
@@ -85,7 +113,7 @@ def validation(records: Sequence[Record], recipe: Recipe, device: torch.device) 
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, MammogramNet)
-        results = list(score_records(records, network, recipe, "validation", device, quiet=True))
+        results = list(score_records(records, [network], recipe, "validation", device, quiet=True))
         rows = {name: breasts(results, by_image, name) for name in names}
         areas = {name: auc(own.malignant, own.score) for name, own in rows.items()}
         return {f"validation_auc_{name}": area for name, area in areas.items()} | {"select": fmean(areas.values())}
@@ -95,27 +123,32 @@ def validation(records: Sequence[Record], recipe: Recipe, device: torch.device) 
 
 def score_records(
     records: Sequence[Record],
-    network: MammogramNet,
+    networks: Sequence[MammogramNet],
     recipe: Recipe,
     model_id: str,
     device: torch.device,
     *,
     quiet: bool = False,
 ) -> Iterator[ExamResult]:
-    """Uncalibrated results of every exam among the records. `quiet`: without a progress bar."""
+    """Uncalibrated results of every exam among the records, by networks that answer together.
+
+    `quiet`: without a progress bar.
+    """
     exams = as_exams(records)
-    bundle = uncalibrated_bundle(network, recipe, model_id, device)
+    bundle = uncalibrated_bundle(networks, recipe, model_id, device)
     for exam in track(exams.exams, f"Scoring {model_id}", transient=True, disable=quiet):
         yield score(exam, bundle, lambda image: answer(image, bundle, load=exams.load))
 
 
-def uncalibrated_bundle(network: MammogramNet, recipe: Recipe, model_id: str, device: torch.device) -> Bundle:
-    """A network in a bundle's clothes, for scoring before there is a calibration."""
+def uncalibrated_bundle(
+    networks: Sequence[MammogramNet], recipe: Recipe, model_id: str, device: torch.device
+) -> Bundle:
+    """Networks in a bundle's clothes, for scoring before there is a calibration."""
     card = Card.model_validate(
         {
             "name": recipe.name,
             "version": model_id,
-            "architecture": architecture_card(recipe, members=1),
+            "architecture": architecture_card(recipe, len(networks)),
             "preparation": {"pixel_spacing_mm": recipe.pixel_spacing_mm},
             "intents": ["FOR PRESENTATION"],
             "files": {},
@@ -126,7 +159,7 @@ def uncalibrated_bundle(network: MammogramNet, recipe: Recipe, model_id: str, de
             "figures": [],
         }
     )
-    return Bundle(card, UNCALIBRATED, Ensemble([network]).eval(), "", device)
+    return Bundle(card, UNCALIBRATED, Ensemble(networks).eval(), "", device)
 
 
 def collect(recipe: Recipe, out: Path) -> list[ExamResult]:
@@ -144,11 +177,13 @@ def fold_results(out: Path, fold: int) -> list[ExamResult]:
         return list(store.results())
 
 
-def fold_network(out: Path, fold: int, recipe: Recipe) -> MammogramNet:
-    """The network of one fold. Raises `ConfigError` if the fold is not finished."""
+def fold_networks(out: Path, fold: int, recipe: Recipe) -> list[MammogramNet]:
+    """The networks of one fold, one a stage. Raises `ConfigError` if the fold is not finished."""
     if not (out / f"fold-{fold}" / "done").exists():
         raise ConfigError(f"{out / f'fold-{fold}'}: the fold is not finished; run screening crossval first")
-    return averaged_network(out / f"fold-{fold}" / "checkpoint.pt", recipe)
+    return [
+        averaged_network(out / f"fold-{fold}" / checkpoint_name(stage), recipe) for stage in range(len(recipe.stages))
+    ]
 
 
 def finished_folds(recipe: Recipe, out: Path) -> bool:

@@ -58,23 +58,24 @@ def fit(
     workers: int = 0,
     checkpoint_every: int = 100,
     max_steps: int | None = None,
+    start: MammogramNet | None = None,
 ) -> MammogramNet:
     """Train on `records` and return the averaged network in evaluation mode.
 
     A checkpoint is written every `checkpoint_every` steps and after each epoch; where one lies at `checkpoint`, the
     run goes on from there and, on one machine and one thread count, ends with the same weights as an unbroken one:
     order and augmentation are functions of (seed, epoch), and the state of the dropout's generator is kept.
-    `max_steps` ends the run early.
+    `max_steps` ends the run early. `start`: a network whose weights to go on from instead of the recipe's initial ones.
     """
     settings = recipe.optimisation
-    state = _begin(recipe, device)
+    state = _begin(recipe, device, start)
     if checkpoint.exists():
         _restore(state, checkpoint, device)
     repeats = {source.name: source.repeat for source in recipe.data}
     order = EpochOrder(records, settings.batch_size, recipe.negatives_per_positive, recipe.seed, repeats)
     collate = Collate(recipe.losses.benign_target, frozenset(d.name for d in recipe.data if d.places_only))
     total = settings.epochs * order.steps
-    samples = Samples(records)
+    samples = Samples(records, recipe.pasted_lesions)
     with _progress() as progress:
         task = progress.add_task("", total=total, completed=state.step, loss=math.nan)
         while state.epoch < settings.epochs and not _out_of_patience(state, recipe):
@@ -117,10 +118,12 @@ def averaged_network(checkpoint: Path, recipe: Recipe) -> MammogramNet:
     return network.eval()
 
 
-def _begin(recipe: Recipe, device: torch.device) -> Fit:
+def _begin(recipe: Recipe, device: torch.device, start: MammogramNet | None = None) -> Fit:
     torch.manual_seed(recipe.seed)
     network = MammogramNet(Architecture(recipe.backbone, recipe.channels))
-    if recipe.initial_weights == "imagenet-lite0":
+    if start is not None:
+        network.load_state_dict(start.state_dict())
+    elif recipe.initial_weights == "imagenet-lite0":
         load_imagenet_lite0(network.backbone, network.whole)
     settings = recipe.optimisation
     freeze_stages(network, settings.frozen_stages)

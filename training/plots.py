@@ -20,10 +20,9 @@ from screening.report.figures import Colour, annotated, heat_intensity
 from screening.result import ExamResult
 from screening.scoring import answer, score
 from training.calibrate import screening_weights
-from training.crossval import uncalibrated_bundle
+from training.crossval import fold_networks, uncalibrated_bundle
 from training.exams import as_exams
 from training.figures import Study, age_and_machine, calibrate, held_out_probability, main_dataset
-from training.fit import averaged_network
 from training.truth import Breasts, localised
 
 Kind = Literal["cancer found", "cancer missed", "false alarm"]
@@ -116,10 +115,10 @@ def case_pictures(study: Study, checkpoints: Path, each: int = 3) -> Iterator[tu
         for group in extreme_women(study.breasts(main_dataset(study)), kind, each):
             fold = study.fold_of[by_woman[group].group]
             try:
-                network = averaged_network(checkpoints / f"fold-{fold}" / "checkpoint.pt", study.recipe)
+                networks = fold_networks(checkpoints, fold, study.recipe)
             except ConfigError:
                 continue
-            plain = uncalibrated_bundle(network, study.recipe, f"fold-{fold}", torch.device("cpu"))
+            plain = uncalibrated_bundle(networks, study.recipe, f"fold-{fold}", torch.device("cpu"))
             bundle = Bundle(plain.card, calibration, plain.network, plain.sha256, plain.device)
             exams = as_exams([record for record in study.records if record.group == group])
             for exam in exams.exams:

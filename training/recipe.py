@@ -58,8 +58,20 @@ class LossWeights(_Strict):
     benign_target: float = Field(0.4, ge=0, le=1, description="dense target of a benign lesion")
 
 
-class Recipe(_Strict):
-    """All that a training run depends on, but the data's own content."""
+class Stage(_Strict):
+    """How the network learns for a while. `pasted_lesions`: share of normal images that get a lesion of another."""
+
+    optimisation: Optimisation = Optimisation()
+    losses: LossWeights = LossWeights()
+    pasted_lesions: float = Field(0.0, ge=0, le=1)
+
+
+class Recipe(Stage):
+    """All that a training run depends on, but the data's own content.
+
+    `then`: further stages. Each goes on from the weights of the one before, and the networks at the end of all stages
+    answer together (Huang et al. 2017, snapshot ensembles): what is learned last need not cost what was learned first.
+    """
 
     name: str
     data: tuple[DataSource, ...]
@@ -73,9 +85,20 @@ class Recipe(_Strict):
     folds: int = Field(3, ge=2)
     seed: int = 2026
     prevalence: float = Field(0.006, gt=0, lt=1, description="of cancer in the screened population, for calibration")
-    optimisation: Optimisation = Optimisation()
-    losses: LossWeights = LossWeights()
+    then: tuple[Stage, ...] = ()
     cache: Path = Path(".cache/prepared")
+
+    @property
+    def stages(self) -> tuple[Recipe, ...]:
+        """A recipe of a single stage for each stage, in order; each draws its own samples."""
+        first = self.model_copy(update={"then": ()})
+        further = (
+            first.model_copy(
+                update={name: getattr(stage, name) for name in Stage.model_fields} | {"seed": self.seed + i}
+            )
+            for i, stage in enumerate(self.then, start=1)
+        )
+        return (first, *further)
 
 
 def load_recipe(file: Path, data_root: Path = Path(".")) -> Recipe:

@@ -20,12 +20,12 @@ from screening.model.calibration import Calibration
 from tests.training.conftest import Validated, run
 from training.cache import PreparedRecord
 from training.calibrate import logits
-from training.crossval import collect, fold_results, train_fold, validation
+from training.crossval import collect, fold_networks, fold_results, score_records, train_fold, validation
 from training.data import prepare_all, read_records
 from training.datasets.record import Record
 from training.exams import image_id
 from training.fit import Validate, averaged_network
-from training.recipe import Recipe, load_recipe
+from training.recipe import LossWeights, Recipe, Stage, load_recipe
 from training.splits import Fold, folds
 
 
@@ -96,6 +96,29 @@ def test_patience_is_judged_on_women_that_are_neither_learned_from_nor_held_out(
     assert groups[0]
     assert not groups[0] & groups[1]
     assert not (groups[0] | groups[1]) & held_out
+
+
+def test_each_stage_goes_on_from_the_one_before_and_all_of_them_score(crossval: Validated, tmp_path: Path) -> None:
+    records, recipe = setting(crossval)
+    brief = recipe.optimisation.model_copy(update={"epochs": 2})
+    second = Stage(optimisation=brief.model_copy(update={"epochs": 1}), losses=LossWeights(image=0), pasted_lesions=0.5)
+    staged = recipe.model_copy(update={"optimisation": brief, "then": (second,)})
+    epochs: list[int] = []
+    train_fold(records, 0, staged, tmp_path, torch.device("cpu"), lambda _, epoch: epochs.append(epoch))
+    assert epochs == [1, 2, 3]
+    first, last = fold_networks(tmp_path, 0, staged)
+    alone = recipe.model_copy(update={"optimisation": brief})
+    train_fold(records, 0, alone, tmp_path / "alone", torch.device("cpu"), lambda *_: None)
+    (same,) = fold_networks(tmp_path / "alone", 0, alone)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), same.parameters(), strict=True))
+    apart = [
+        (a.detach() - b.detach()).norm() / a.detach().norm().clamp(min=1e-6)
+        for a, b in zip(first.parameters(), last.parameters(), strict=True)
+    ]
+    assert 0 < float(torch.stack(apart).median()) < 0.5, "the second stage starts from the first one's weights"
+    held_out = list(folds(records, recipe.folds, recipe.seed)[0].test)
+    expected = list(score_records(held_out, [first, last], recipe, "fold-0", torch.device("cpu"), quiet=True))
+    assert sorted(r.score or 0 for r in expected) == sorted(r.score or 0 for r in fold_results(tmp_path, 0))
 
 
 def test_an_unfinished_fold_has_no_results(tmp_path: Path) -> None:
@@ -169,7 +192,7 @@ def test_the_folds_answer_together_and_the_bundle_tells_that_this_was_not_measur
 
 def assert_same_weights(member: nn.Module, crossval: Validated, recipe: Recipe, fold: int) -> None:
     """But for half precision, in which filters are stored."""
-    expected = averaged_network(crossval.folder / f"fold-{fold}" / "checkpoint.pt", recipe).state_dict()
+    expected = averaged_network(crossval.folder / f"fold-{fold}" / "checkpoint-0.pt", recipe).state_dict()
     found = member.state_dict()
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
