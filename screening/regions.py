@@ -31,11 +31,12 @@ OUTSIDE = np.float32(-1e4)
 @dataclass(frozen=True)
 class Candidate:
     """One peak of the map. `logit`: its height. `contour`: float (n, 2), closed, (column, row) in source pixels, where
-    pixel i covers i to i + 1.
+    pixel i covers i to i + 1. `frames`: of a volume the first and the last frame, and the one of the peak.
     """
 
     logit: float
     contour: npt.NDArray[np.float64]
+    frames: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -62,21 +63,22 @@ def find_candidates(
         if candidates and remaining[row, column] <= OUTSIDE / 2:
             break
         distance_mm = np.hypot(rows - row, columns - column) * cell_mm
-        if _is_peak(logits, int(row), int(column)) or not candidates:
-            cells = _outline(logits, int(row), int(column), distance_mm)
-            candidates.append(Candidate(float(logits[row, column]), _in_source(cells, cell, geometry)))
+        if is_peak(logits, int(row), int(column)) or not candidates:
+            cells = outline(logits, int(row), int(column), distance_mm)
+            candidates.append(Candidate(float(logits[row, column]), in_source(cells, cell, geometry)))
             remaining[distance_mm < SEPARATION_MM] = OUTSIDE
         else:
             remaining[row, column] = OUTSIDE  # the flank of a peak that was suppressed
     return candidates
 
 
-def _is_peak(logits: npt.NDArray[np.float32], row: int, column: int) -> bool:
+def is_peak(logits: npt.NDArray[np.float32], row: int, column: int) -> bool:
+    """Whether a cell is as high as its eight neighbours."""
     around = logits[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
     return bool(logits[row, column] >= around.max())
 
 
-def _outline(
+def outline(
     logits: npt.NDArray[np.float32], row: int, column: int, distance_mm: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     """Outline (n, 2), (column, row) in cells, of the connected part about the peak that is nearly as high."""
@@ -92,8 +94,8 @@ def _outline(
     return contours[0][:, 0, :] / 2 - 0.5
 
 
-def _in_source(cells: npt.NDArray[np.float64], cell: int, geometry: Geometry) -> npt.NDArray[np.float64]:
-    """From cells to source pixels, from pixel centres to edges, and within the crop (cells may reach beyond it)."""
+def in_source(cells: npt.NDArray[np.float64], cell: int, geometry: Geometry) -> npt.NDArray[np.float64]:
+    """Map points (n, 2) from cells to source pixels, from pixel centres to edges; cells beyond the crop end at it."""
     edges = geometry.to_source((cells + 0.5) * cell - 0.5) + 0.5
     low = np.array([geometry.x0, geometry.y0])
     return np.clip(edges, low, low + np.array([geometry.width, geometry.height]))

@@ -49,6 +49,9 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     NOT_FETCHED = "not-fetched"
     ALL_IMAGES_FAILED = "all-images-failed"
+    STILL_WRITTEN = "still-being-written"
+    OUT_OF_MEMORY = "out-of-memory"
+    WORKER_DIED = "worker-died"
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ class Heatmap:
     """Malignancy probability over an image, for pictures.
 
     `values`: float32 (rows, columns) in [0, 1], calibrated like the region scores, in source orientation (never
-    mirrored); it covers the source box `x, y, width, height` in source pixels.
+    mirrored); it covers the source box `x, y, width, height` in source pixels. `frames`: of a volume, whose values are
+    the highest over its frames, the frame of each: int16 (rows, columns), -1 beyond the breast.
     """
 
     values: npt.NDArray[np.float32]
@@ -101,13 +105,27 @@ class Heatmap:
     y: float
     width: float
     height: float
+    frames: npt.NDArray[np.int16] | None = None
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """A frame of a volume to look at. `frame`: 0-based. `region_ids`: the regions it shows, most suspicious first.
+
+    `preview`: uint8 (rows, columns), the frame as displayed, reduced, in source orientation.
+    """
+
+    frame: int
+    region_ids: tuple[str, ...]
+    preview: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
 class ImageResult:
     """One image's end. `score`, `regions`, `heatmap`, `preview` are set only when `status` is scored.
 
-    `preview`: uint8 (rows, columns), the whole image as displayed (dark background), reduced, in source orientation.
+    `preview`: uint8 (rows, columns), the whole image as displayed (dark background), reduced, in source orientation;
+    of a volume the maximum of its frames. `key_frames`: of a volume, the frames to look at, in that order.
     """
 
     image: Image
@@ -118,6 +136,7 @@ class ImageResult:
     heatmap: Heatmap | None = None
     preview: npt.NDArray[np.uint8] | None = None
     warnings: tuple[str, ...] = ()
+    key_frames: tuple[KeyFrame, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from screening.aggregate import fuse
-from screening.exam import Exam, Image, Laterality
-from screening.imaging.load import LoadedImage, load_image
+from screening.exam import Exam, Image, ImageKind, Laterality
+from screening.focus import best_place
+from screening.imaging.load import LoadedImage, PreparedVolume, load_image
+from screening.imaging.load_volume import load_volume
 from screening.imaging.prepare import Preparation, Prepared
+from screening.linking import find_volume_candidates, peak_places
 from screening.model.bundle import Bundle
-from screening.model.network import DENSITIES, MammogramNet, smoothed
+from screening.model.forward import forward
+from screening.model.network import DENSITIES, MammogramNet
+from screening.reading_aid import key_frames, mark_threshold
 from screening.regions import OUTSIDE, Candidate, find_candidates
 from screening.result import (
     BreastResult,
     ExamResult,
     Heatmap,
     ImageResult,
+    KeyFrame,
     Reason,
     Region,
     Rejection,
@@ -35,11 +39,17 @@ class Prediction:
 
     `logits`: float32 (rows, columns) at the network's stride, smoothed, `OUTSIDE` beyond the breast. `density`: float
     (4,), probabilities of A to D. `candidates`: regions, highest first.
+
+    Of a volume, `logits` are the highest over its slabs and `density` is their mean. `frames`: the most suspicious
+    frame of each logit, int16 (rows, columns), -1 beyond the breast. `previews`: the frames of the candidates' peaks,
+    uint8 (rows, columns).
     """
 
     logits: npt.NDArray[np.float32]
     density: npt.NDArray[np.float32]
     candidates: list[Candidate]
+    frames: npt.NDArray[np.int16] | None = None
+    previews: Mapping[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,33 +65,67 @@ Answer = Callable[[Image], ImageAnswer]
 
 
 def answer(
-    image: Image, bundle: Bundle, *, load: Callable[[Image, Preparation], LoadedImage] = load_image, half: bool = False
+    image: Image,
+    bundle: Bundle,
+    *,
+    load: Callable[[Image, Preparation], LoadedImage] | None = None,
+    half: bool = False,
 ) -> ImageAnswer:
-    """Load one image and run the network on it. `half`: compute in bfloat16."""
+    """Load one image or volume and run the network on it. `half`: compute in bfloat16."""
     if image.intent not in bundle.card.intents:
         sentence = f"the image is {image.intent.lower()}, which this model was not trained on"
         return ImageAnswer(LoadedImage(image, Status.REJECTED, rejection=Rejection(Reason.FOR_PROCESSING, sentence)))
-    loaded = load(image, bundle.preparation)
+    if load is not None:
+        loaded = load(image, bundle.preparation)
+    elif image.kind is ImageKind.DBT:
+        loaded = load_volume(image, bundle.preparation, bundle.slabbing)
+    else:
+        loaded = load_image(image, bundle.preparation)
     if loaded.prepared is None:
         return ImageAnswer(loaded)
-    return ImageAnswer(loaded, predict(loaded.prepared, bundle, half))
+    if loaded.volume is None:
+        return ImageAnswer(loaded, predict(loaded.prepared, bundle, half))
+    prediction = predict_volume(loaded.prepared, loaded.volume, bundle, half)
+    return ImageAnswer(replace(loaded, volume=None), prediction)  # its frames are many, and answers wait
 
 
 def predict(prepared: Prepared, bundle: Bundle, half: bool = False) -> Prediction:
     """Run the network on one prepared image. `half`: compute in bfloat16."""
-    rows, columns = prepared.pixels.shape
-    multiple, stride = MammogramNet.MULTIPLE, MammogramNet.STRIDE
-    padded = np.zeros((-(-rows // multiple) * multiple, -(-columns // multiple) * multiple), np.float32)
-    padded[:rows, :columns] = prepared.pixels
-    images = torch.from_numpy(padded)[None, None].to(bundle.device, memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(bundle.device.type, torch.bfloat16, enabled=half):
-        output = bundle.network(images)
-        logits = smoothed(output.malignancy)[0].cpu().numpy()
-        density = torch.softmax(output.density[0], dim=0).cpu().numpy()
-    inside = cv2.resize((padded > 0).astype(np.float32), logits.shape[::-1], interpolation=cv2.INTER_AREA) > 0.25
-    logits = np.where(inside, logits, OUTSIDE)
-    candidates = find_candidates(logits, stride, bundle.preparation.pixel_spacing_mm, prepared.geometry)
-    return Prediction(logits, density, candidates)
+    logits, density = forward(prepared.pixels, bundle, half)
+    spacing_mm = bundle.preparation.pixel_spacing_mm
+    return Prediction(logits, density, find_candidates(logits, MammogramNet.STRIDE, spacing_mm, prepared.geometry))
+
+
+def predict_volume(prepared: Prepared, volume: PreparedVolume, bundle: Bundle, half: bool = False) -> Prediction:
+    """Run the network on the slabs of one volume, of which `prepared` gives the geometry, and link what they show."""
+    answers = [forward(image, bundle, half) for image in volume.images]
+    logits = np.stack([one for one, _ in answers])
+    found = find_volume_candidates(
+        logits,
+        volume.slabs,
+        volume.positions_mm,
+        MammogramNet.STRIDE,
+        bundle.preparation.pixel_spacing_mm,
+        prepared.geometry,
+    )
+    candidates = [_focused(one, volume, bundle.slabbing.step_mm) for one in found]
+    return Prediction(
+        logits.max(axis=0),
+        np.mean([density for _, density in answers], axis=0),
+        candidates,
+        peak_places(logits, volume.slabs, volume.positions_mm),
+        {peak: volume.previews[peak].copy() for _, _, peak in (one.frames for one in candidates)},
+    )
+
+
+def _focused(candidate: Candidate, volume: PreparedVolume, reach_mm: float) -> Candidate:
+    """The candidate with its peak on the frame where it shows best, of those at most one slab's step away."""
+    first, last, peak = candidate.frames
+    positions = np.asarray(volume.positions_mm)
+    near = np.flatnonzero(np.abs(positions - positions[peak]) <= reach_mm)
+    near = near[(near >= first) & (near <= last)]
+    best = best_place(volume.previews, candidate.contour, volume.preview_scale, (int(near[0]), int(near[-1])))
+    return replace(candidate, frames=(first, last, best))
 
 
 def score(exam: Exam, bundle: Bundle, ask: Answer | None = None) -> ExamResult:
@@ -129,7 +173,17 @@ def _scored(
         top_region_id=top.region_id,
         breasts=breasts,
         images=images,
+        warnings=(*exam.warnings, *_lost_volumes(loaded)),
     )
+
+
+def _lost_volumes(loaded: Sequence[LoadedImage]) -> list[str]:
+    """What the exam says of volumes that it was scored without: most of what there was to see."""
+    return [
+        f"scored without the tomosynthesis volume {one.image.laterality} {one.image.view}, which could not be read"
+        for one in sorted(loaded, key=lambda one: one.image.image_id)
+        if one.image.kind is ImageKind.DBT and one.status is Status.FAILED
+    ]
 
 
 def _ranked_regions(
@@ -146,6 +200,7 @@ def _ranked_regions(
     for rank, (image, candidate, logit) in enumerate(found, start=1):
         counts[image.image_id] += 1
         x, y, width, height = candidate.box
+        first, last, peak = candidate.frames
         regions.append(
             Region(
                 region_id=f"{image.image_id}.r{counts[image.image_id]}",
@@ -159,6 +214,9 @@ def _ranked_regions(
                 contour=tuple((float(px), float(py)) for px, py in candidate.contour),
                 score=bundle.calibration.score(logit),
                 rank=rank,
+                frame_first=first,
+                frame_last=last,
+                frame_peak=peak,
             )
         )
     return regions
@@ -179,15 +237,26 @@ def _image_result(
     # The heatmap is fused like the regions: the other views move all of an image's logits towards theirs.
     views = 1 + len({i.view for i in _same_breast(image, predictions, regions)} - {image.view})
     offset = fused[image.image_id][0] - prediction.candidates[0].logit / views
-    heatmap = _heatmap(prediction.logits / np.float32(views) + np.float32(offset), loaded.prepared, bundle)
-    return ImageResult(image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings)
+    logits = prediction.logits / np.float32(views) + np.float32(offset)
+    heatmap = _heatmap(logits, prediction.frames, loaded.prepared, bundle)
+    keys = _key_frames(own, prediction, bundle) if image.kind is ImageKind.DBT else ()
+    return ImageResult(image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings, keys)
+
+
+def _key_frames(regions: Sequence[Region], prediction: Prediction, bundle: Bundle) -> tuple[KeyFrame, ...]:
+    return tuple(
+        KeyFrame(frame, tuple(region.region_id for region in shown), prediction.previews.get(frame))
+        for frame, shown in key_frames(regions, mark_threshold(bundle.calibration))
+    )
 
 
 def _same_breast(image: Image, predictions: dict[str, Prediction], regions: Sequence[Region]) -> list[Region]:
     return [r for r in regions if r.laterality is image.laterality and r.image_id in predictions]
 
 
-def _heatmap(logits: npt.NDArray[np.float32], prepared: Prepared, bundle: Bundle) -> Heatmap:
+def _heatmap(
+    logits: npt.NDArray[np.float32], frames: npt.NDArray[np.int16] | None, prepared: Prepared, bundle: Bundle
+) -> Heatmap:
     """Calibrated probabilities over the breast's box, turned back to the source's orientation."""
     geometry, stride = prepared.geometry, MammogramNet.STRIDE
     calibration = bundle.calibration
@@ -195,14 +264,19 @@ def _heatmap(logits: npt.NDArray[np.float32], prepared: Prepared, bundle: Bundle
         values = 1 / (1 + np.exp(-(calibration.slope * logits + calibration.intercept)))
     values = np.where(logits > OUTSIDE / 4, values, 0).astype(np.float32)
     rows, columns = -(-geometry.rows // stride), -(-geometry.columns // stride)
-    values = values[:rows, :columns]
+    turned = np.s_[:: -1 if geometry.flip_y else 1, :: -1 if geometry.flip_x else 1]
     corners = geometry.to_source([[-0.5, -0.5], [columns * stride - 0.5, rows * stride - 0.5]])
-    values = values[:, ::-1] if geometry.flip_x else values
-    values = values[::-1] if geometry.flip_y else values
     low, high = corners.min(axis=0), corners.max(axis=0)
     # Box edges, where pixel i reaches from i to i + 1 (regions count likewise from a pixel's edge).
     x, y = low + 0.5
-    return Heatmap(np.ascontiguousarray(values), float(x), float(y), float(high[0] - low[0]), float(high[1] - low[1]))
+    return Heatmap(
+        np.ascontiguousarray(values[:rows, :columns][turned]),
+        float(x),
+        float(y),
+        float(high[0] - low[0]),
+        float(high[1] - low[1]),
+        None if frames is None else np.ascontiguousarray(frames[:rows, :columns][turned]),
+    )
 
 
 def _breasts(
@@ -218,8 +292,12 @@ def _breasts(
 
 
 def _density(predictions: Sequence[Prediction]) -> str:
-    """Category by the mean probability over images; summed in a fixed order, so that file order changes nothing."""
-    mean = np.sum(sorted(tuple(p.density.astype(np.float64)) for p in predictions), axis=0)
+    """Category by the mean probability over images; summed in a fixed order, so that file order changes nothing.
+
+    Volumes are asked only where there is no 2D image: density was learned, and is defined, on projections.
+    """
+    flat = [one for one in predictions if one.frames is None] or predictions
+    mean = np.sum(sorted(tuple(p.density.astype(np.float64)) for p in flat), axis=0)
     return DENSITIES[int(np.argmax(mean))]
 
 

@@ -11,9 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydicom import uid as uids
 from pydicom.datadict import tag_for_keyword
 
@@ -64,6 +65,14 @@ def _is_pacs_url(url: str) -> str:
     if parts.password is not None or (parts.username and parts.scheme.startswith("http")):
         raise ValueError("credentials do not belong into a URL; name environment variables that hold them")
     return url.rstrip("/")
+
+
+def _is_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin") from error
+    return name
 
 
 _AE_TITLE = r"[!-\[\]-~]{1,16}"
@@ -145,8 +154,20 @@ class ObjectKind(StrEnum):
     HEATMAP = "heatmap"
 
 
+class Service(StrEnum):
+    """What a destination is: a PACS for the DICOM objects, a FHIR server for reports, a UPS-RS server for worklists."""
+
+    PACS = "pacs"
+    FHIR = "fhir"
+    UPS = "ups"
+
+
 class Destination(_Section):
-    """A PACS that objects are sent to, by STOW-RS or C-STORE as its URL says.
+    """Where results are sent: to a PACS, by STOW-RS or C-STORE as its URL says, or to another `service` over the web.
+
+    UPS only: `retrieve_url` (DICOMweb) and `retrieve_ae_title` say where a reader's workstation gets the images;
+    `worklist` is the Worklist Label; `workitem_query` says how the server wants a new workitem's UID. PS3.18 11.4.1.1
+    writes `?{workitem}`, which most servers take for a name and a value; "{}" is for one that wants the bare UID.
 
     Secrets are not in a profile: `user_env`, `password_env` and `token_env` name environment variables that hold them.
     `timeout_s` holds for connecting and for each answer. `rejection_notes`: the PACS is told by a Key Object Selection
@@ -156,6 +177,7 @@ class Destination(_Section):
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
     url: Annotated[str, AfterValidator(_is_pacs_url)]
+    service: Service = Service.PACS
     kinds: Annotated[tuple[ObjectKind, ...], Field(min_length=1)] = tuple(ObjectKind)
     user_env: _EnvironmentVariable | None = None
     password_env: _EnvironmentVariable | None = None
@@ -168,6 +190,20 @@ class Destination(_Section):
     commitment: bool = True
     commitment_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     rejection_notes: bool = True
+    retrieve_url: Annotated[str, AfterValidator(_is_pacs_url)] | None = None
+    retrieve_ae_title: _AeTitle | None = None
+    worklist: Annotated[str, Field(min_length=1, max_length=64)] = "Screening"
+    workitem_query: Annotated[str, Field(pattern=r"^[A-Za-z=]*\{\}$")] = "workitem={}"
+
+    @model_validator(mode="after")
+    def _fits_its_service(self) -> Self:
+        if self.service is not Service.PACS and not self.url.startswith("http"):
+            raise ValueError(f"service {self.service} needs an http(s) URL")
+        if self.service is not Service.PACS and "kinds" in self.model_fields_set:
+            raise ValueError("kinds are for a PACS; a FHIR or UPS server gets what it is for")
+        if self.service is Service.UPS and self.retrieve_url is None and self.retrieve_ae_title is None:
+            raise ValueError("service ups needs retrieve_url or retrieve_ae_title: where readers get the images")
+        return self
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -193,7 +229,8 @@ class DeliveryRules(_Section):
     """Live or shadow, and who decided so; where objects go in each mode.
 
     Whatever the mode, objects are kept in the results folder. `outbox`: a file that all batches of the site share;
-    without, each results folder has an outbox of its own.
+    without, each results folder has an outbox of its own. `patient_system`: URI of the numbers that the hospital's
+    PatientID is one of, for FHIR.
     """
 
     mode: Mode = Mode.SHADOW
@@ -201,6 +238,7 @@ class DeliveryRules(_Section):
     live: tuple[Destination, ...] = ()
     shadow: tuple[Destination, ...] = ()
     outbox: str | None = None
+    patient_system: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$")] | None = None
 
     @property
     def destinations(self) -> tuple[Destination, ...]:
@@ -219,8 +257,115 @@ class DeliveryRules(_Section):
         return self
 
 
+class Source(_Section):
+    """Where a night's exams are: a folder, a DICOMweb service or a DIMSE peer.
+
+    `dates`, of the studies in a PACS, are relative to the night's day: today, yesterday, last-night (both), or
+    last-N-days (N days that end yesterday). In a folder's path %Y, %m and %d are year, month and day of the study.
+    `timezone` tells which day it is (an IANA name; default: the machine's). `move_to`: retrieve by C-MOVE to
+    AE_TITLE:PORT, ours.
+    """
+
+    at: Annotated[str, Field(min_length=1, max_length=1024)]
+    dates: Annotated[str, Field(pattern=r"^(today|yesterday|last-night|last-[1-9][0-9]?-days)$")] = "yesterday"
+    move_to: Annotated[str, Field(pattern=rf"^{_AE_TITLE}:[0-9]{{1,5}}$")] | None = None
+    timezone: Annotated[str, AfterValidator(_is_timezone)] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        pacs = "://" in self.at
+        if pacs:
+            _is_pacs_url(self.at)
+        if self.move_to is not None and not self.at.startswith("dicom"):
+            raise ValueError("move_to is for dicom:// and dicom-tls://")
+        if not pacs and re.search("%[Ymd]", self.at) and self.dates not in ("today", "yesterday"):
+            raise ValueError("a folder by day (%Y, %m, %d) takes dates: today or yesterday")
+        return self
+
+
+class SiteOperatingPoint(_Section):
+    """From which exam score on this site recalls, by exactly one of three ways.
+
+    `name`: one of the bundle's operating points. `recall_rate`: the bundle's point for this share of recalled women.
+    `threshold`: chosen on this site's own exams, as `screening accept` does: it holds for the one `model` (name,
+    version and hash as in outputs) that scored them; `chosen_on` says which exams they were, and `target` for what.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    recall_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    target: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    chosen_on: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> Self:
+        if sum(way is not None for way in (self.name, self.recall_rate, self.threshold)) != 1:
+            raise ValueError("give exactly one of name, recall_rate and threshold")
+        facts = {"model": self.model, "chosen_on": self.chosen_on}
+        if self.threshold is not None and None in facts.values():
+            missing = " and ".join(key for key, value in facts.items() if value is None)
+            raise ValueError(f"a threshold needs {missing}: it means nothing with other scores")
+        if self.threshold is None and (self.target, self.model, self.chosen_on) != (None, None, None):
+            raise ValueError("model, target and chosen_on belong to a threshold")
+        return self
+
+
+def _named_point(written: Any) -> Any:
+    """A string is short for the name of one of the bundle's operating points."""
+    if isinstance(written, str):
+        return {"name": written}
+    if written is None or isinstance(written, dict | SiteOperatingPoint):
+        return written
+    raise ValueError("write the name of one of the bundle's points (a string), or threshold, model and chosen_on")
+
+
+class PriorRules(_Section):
+    """Which earlier exams of the same woman are fetched from the PACS to be shown beside the present one.
+
+    The latest `count` of the last `years`; none by default. `move_to`: by C-MOVE to AE_TITLE:PORT, ours.
+    """
+
+    count: Annotated[int, Field(ge=0, le=5)] = 0
+    years: Annotated[int, Field(ge=1, le=30)] = 5
+    move_to: Annotated[str, Field(pattern=rf"^{_AE_TITLE}:[0-9]{{1,5}}$")] | None = None
+
+
+class ArrivalRules(_Section):
+    """Where `screening listen` takes what a PACS sends by itself, and when an exam is complete.
+
+    An exam is complete when nothing of it came for `quiet_s` and nothing is known to be missing: neither instances,
+    as counted by the destination named `pacs`, nor, where that cannot tell, one of `views` (such as RCC). After
+    `patience_s` without a word an exam is scored as it is. `senders`: calling AE titles that are accepted, all if
+    empty. With a `certificate_file` only TLS is spoken, with peers whose certificate `ca_file` vouches for.
+    """
+
+    ae_title: _AeTitle = "SCREENING"
+    port: Annotated[int, Field(ge=1, le=65535)] = 11113
+    senders: tuple[_AeTitle, ...] = ()
+    quiet_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+    patience_s: Annotated[float, Field(ge=0.1, le=86400)] = 300.0
+    views: tuple[Annotated[str, Field(pattern="^[LR][A-Z]{2,4}$")], ...] = ()
+    pacs: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+    ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.patience_s < self.quiet_s:
+            raise ValueError("patience_s is less than quiet_s")
+        if self.certificate_file is None and (self.key_file is not None or self.ca_file is not None):
+            raise ValueError("key_file and ca_file need a certificate_file: without one there is no TLS")
+        return self
+
+
 class SiteProfile(_Section):
-    """One hospital's profile. Rules of one kind are tried in order; the first that gives a result counts."""
+    """One hospital's profile. Rules of one kind are tried in order; the first that gives a result counts.
+
+    `audit_log`: folder of the audit log that all batches of the site share; without, each results folder has its own.
+    `drift_reference`: the site's own reference for drift, as `screening accept` writes it; without, the bundle's.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
     description: str
@@ -233,8 +378,20 @@ class SiteProfile(_Section):
     reject: Reject = Reject()
     pixel_spacing: PixelSpacing = PixelSpacing()
     pseudonym_key_env: _EnvironmentVariable | None = None
-    operating_point: str | None = None
+    operating_point: Annotated[SiteOperatingPoint | None, BeforeValidator(_named_point)] = None
+    source: Source | None = None
+    audit_log: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    drift_reference: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     delivery: DeliveryRules = DeliveryRules()
+    arrivals: ArrivalRules = ArrivalRules()
+    priors: PriorRules = PriorRules()
+
+    @model_validator(mode="after")
+    def _names_a_destination(self) -> Self:
+        known = [one.name for one in (*self.delivery.live, *self.delivery.shadow)]
+        if self.arrivals.pacs is not None and self.arrivals.pacs not in known:
+            raise ValueError(f"arrivals.pacs: {self.arrivals.pacs!r} is no destination in delivery, live or shadow")
+        return self
 
     def pseudonym_key(self) -> bytes | None:
         """The key for pseudonyms, None if the profile asks for none.

@@ -33,7 +33,9 @@ LIMITS = (
     "not be read off its figures. Probabilities are shifted to screening prevalence by assumption.",
     "It reads single 2D images at 0.5 mm or so: calcifications and fine spiculations are below its resolution.",
     "It compares neither with earlier exams nor with the other breast.",
-    "It reads processed images (FOR PRESENTATION) and no tomosynthesis, spot or magnification views.",
+    "It reads processed images (FOR PRESENTATION) and no spot or magnification views.",
+    "It learned from no tomosynthesis. Volumes are scored slab by slab as if they were mammograms, and how well that "
+    "works was not measured on any real volume.",
     "Film and digital images were learned together. Each figure says which of them it is for.",
     "Implants, breasts after surgery and male breasts were rare in the training data or absent.",
     "Breast density comes from labels of single readers, who differ among themselves by one category.",

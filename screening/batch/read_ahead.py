@@ -1,54 +1,44 @@
-"""Answer the next images while the present exam is put together and written."""
+"""Answer the images of the present and the next exam on some threads, while the present exam is put together."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from typing import Generic, TypeVar
 
-from screening.exam import Exam, Image
-from screening.model.bundle import Bundle
-from screening.scoring import ImageAnswer, answer
+from screening.exam import Image
+
+Answer = TypeVar("Answer")
 
 
-class ReadAhead:
-    """Decodes, prepares and scores the images of exams in the order in which they will be asked for, a few ahead.
+class ReadAhead(Generic[Answer]):
+    """Calls `work` for images in the order in which they will be asked for, before they are.
 
     Threads suffice: decoders, resampling and the network leave the interpreter's lock alone. Each image has one
-    thread to itself; that keeps all cores busy without threads that wait for each other. `depth` bounds how many
-    answers wait, and so the memory: it does not grow with the batch. Use as a context manager; leaving it drops what
-    waits.
+    thread to itself; that keeps all cores busy without threads that wait for each other.
     """
 
-    def __init__(self, exams: Iterator[Exam], bundle: Bundle, workers: int, half: bool, depth: int = 4) -> None:
-        self._images = (image for exam in exams for image in exam.images)
-        self._bundle, self._half = bundle, half
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read-ahead")
-        self._waiting: deque[tuple[Image, Future[ImageAnswer]]] = deque()
-        self._depth = max(depth, workers)
+    def __init__(self, work: Callable[[Image], Answer], threads: int) -> None:
+        self._work = work
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
+        self._waiting: dict[str, tuple[Image, Future[Answer]]] = {}
 
-    def __enter__(self) -> ReadAhead:
-        self._fill()
-        return self
+    def expect(self, images: Iterable[Image]) -> None:
+        """Begin with these images, in this order; what waits and is not among them is dropped."""
+        waiting, self._waiting = self._waiting, {}
+        for image in images:
+            found = waiting.pop(image.image_id, None)
+            if found is None or found[0] != image:
+                found = image, self._pool.submit(self._work, image)
+            self._waiting[image.image_id] = found
+        for _, dropped in waiting.values():
+            dropped.cancel()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __call__(self, image: Image) -> Answer:
+        """The answer to an image, at once for one that is expected and ready. Raises what `work` raises."""
+        found = self._waiting.pop(image.image_id, None)
+        return found[1].result() if found is not None and found[0] == image else self._work(image)
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what is being worked on."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __call__(self, image: Image) -> ImageAnswer:
-        """The image's answer; images that the caller passed over are dropped."""
-        while self._waiting:
-            waiting, future = self._waiting.popleft()
-            self._fill()
-            if waiting == image:
-                return future.result()
-        return answer(image, self._bundle, half=self._half)
-
-    def _fill(self) -> None:
-        while len(self._waiting) < self._depth:
-            image = next(self._images, None)
-            if image is None:
-                return
-            self._waiting.append((image, self._pool.submit(answer, image, self._bundle, half=self._half)))

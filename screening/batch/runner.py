@@ -3,50 +3,81 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from screening.batch.read_ahead import ReadAhead
-from screening.delivery.worklist import WORKLIST_NAME, write_worklist
-from screening.errors import StoreError
+from screening.batch.dispatch import Dispatcher, End, Retries
+from screening.batch.engines import EngineOptions, open_engine
+from screening.batch.events import BatchObserver, FinishedBatch, FinishedExam, StartedBatch
+from screening.batch.folder import discard_earlier, locked
+from screening.batch.ledger import Ledger, Untold
+from screening.batch.outputs import RESULT_FILES, write_outputs
+from screening.batch.worker import HOST, Output, Scorer, Setup, Worker, WorkerSetup, failed, full_colour
+from screening.errors import ScreeningError, StoreError
 from screening.exam import Exam
 from screening.model.bundle import Bundle
-from screening.report import write_figures, write_report
-from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Rejection, Status
-from screening.scoring import Answer, exam_result, score
-from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore, write_batch_json, write_tables
-from screening.store.files import write_errors
+from screening.model.calibration import OperatingPoint
+from screening.result import InstanceRejection
+from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore
+
+__all__ = ["RESULT_FILES", "Batch", "Outcome", "run_batch"]
 
 LOG = logging.getLogger(__name__)
-
-RESULT_FILES = ("exams.csv", "images.csv", "regions.csv", WORKLIST_NAME, "batch.json", "report.html")
-"""What is written when a batch ends; made from the store."""
-
-Progress = Callable[[ExamResult, int, int], None]
-"""Called after each exam with its result, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be scored and how. `config` is recorded in `batch.json`."""
+    """What is to be scored and how.
+
+    Parameters
+    ----------
+    exams
+        Any iterable; it is read once, and need not fit in memory.
+    rejections
+        Instances that are no images; they are stored and counted.
+    config
+        Recorded in `batch.json`.
+    workers, half
+        How many workers (see `EngineOptions`; 0: none, but threads of this process), and whether in bfloat16.
+    resume
+        Keep results that `out` holds, and score what is missing, new, changed or failed; without, they are replaced.
+        A database server's are always kept.
+    show_all
+        Give every exam its pictures in the report.
+    operating_point
+        The site's, if it has chosen one.
+    engine, address, gpus, memory_gb
+        Where workers run; see `EngineOptions`. Processes of a machine (`local`) begin by importing the program's main
+        module, which must do nothing but for `if __name__ == "__main__"`.
+    retries
+        How often an exam is tried again when its worker died or its files could not be read.
+    database
+        URL of a database server, which several machines share; None: the file `results.sqlite` in `out`. A database
+        belongs to one `out`, which all of its machines must reach.
+    """
 
     site: str
-    exams: Sequence[Exam]
+    exams: Iterable[Exam]
     rejections: Sequence[InstanceRejection]
     config: dict[str, Any]
-    workers: int = os.cpu_count() or 1
+    workers: int | None = None
     half: bool = False
     resume: bool = False
     show_all: bool = False
+    operating_point: OperatingPoint | None = None
+    engine: str = "local"
+    address: str | None = None
+    gpus: float = 0.0
+    memory_gb: float | None = None
+    retries: Retries = field(default_factory=Retries)
+    database: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,130 +88,230 @@ class Outcome:
     interrupted: bool
 
 
-def run_batch(batch: Batch, bundle: Bundle, out: Path, on_progress: Progress | None = None) -> Outcome:
+def run_batch(
+    batch: Batch, bundle: Bundle, out: Path, observers: Sequence[BatchObserver] = (), setup: Setup | None = None
+) -> Outcome:
     """Score the exams of a batch and write the results under `out`.
 
-    Each exam is stored in one transaction as soon as it is scored, so that whatever stops the batch leaves complete
-    exams. Tables, report and `batch.json` are written at the end, also after Ctrl-C. Without `resume`, results of an
-    earlier batch in `out` are replaced. Raises `StoreError` when `out` cannot be written.
+    Each exam is stored in one transaction with its state as soon as it is scored, so that whatever stops the batch
+    leaves complete exams, and another run with `resume` does the rest. Tables, report and `batch.json` are written at
+    the end, also after Ctrl-C.
+
+    Parameters
+    ----------
+    observers
+        Told of each exam after it is stored.
+    setup
+        How processes become workers; by default they load `bundle` from its folder.
+
+    Raises
+    ------
+    StoreError
+        If `out` or the database cannot be written, or another program scores into `out`.
+    ScreeningError
+        If workers cannot be started.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
-    # One thread an image, many images at once: threads that share one image wait for each other at every layer, which
-    # on a machine with other work to do made the network 30 times slower.
-    torch.set_num_threads(1)
-    store = _open(out, batch.resume)
-    with store:
-        store.add_rejections(batch.rejections)
-        done = store.finished(bundle.model_id) if batch.resume else set()
-        waiting = [exam for exam in batch.exams if exam.exam_id not in done]
-        left: list[Exam] = []
+    with contextlib.ExitStack() as stack:
+        if batch.database is None:
+            stack.enter_context(locked(out))
+            if not batch.resume:
+                discard_earlier(out, (*RESULT_FILES, STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"))
+        store = stack.enter_context(ResultStore(batch.database or out / STORE_NAME))
+        return _Run(batch, bundle, out, store, observers, setup).run()
+
+
+class _Run:
+    """One run of `run_batch`, with its store open."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        bundle: Bundle,
+        out: Path,
+        store: ResultStore,
+        observers: Sequence[BatchObserver],
+        setup: Setup | None,
+    ) -> None:
+        self._batch, self._bundle, self._out, self._store = batch, bundle, out, store
+        self._observers, self._setup = observers, setup
+        self._started, self._clock = datetime.now(UTC), time.perf_counter()
+        self._config_sha256 = _digest(batch.config)
+        self._ledger = Ledger(store, bundle.model_id, bundle.sha256, self._config_sha256)
+        self._done = self._total = 0
+
+    def run(self) -> Outcome:
         interrupted = False
         try:
-            _score_all(waiting, batch, bundle, store, out, on_progress)
+            self._score()
         except KeyboardInterrupt:
             interrupted = True
             LOG.warning("stopped by the user; what was finished is written")
-            stored = {result.exam_id for result in store.results(bundle.model_id)}
-            left = [exam for exam in waiting if exam.exam_id not in stored]
-        counts = store.counts(bundle.model_id, len(left), sum(len(exam.images) for exam in left))
-        seconds = time.perf_counter() - clock
-        summary = BatchSummary(
-            site=batch.site,
-            model_id=bundle.sha256,
-            model_name=bundle.card.name,
-            model_version=bundle.card.version,
-            started=started,
-            finished=datetime.now(UTC),
-            counts=counts,
-            reference=full_colour(bundle),
-            config=batch.config,
-            timings={"total": seconds, "per_exam": seconds / max(1, len(waiting) - len(left))},
-        )
-        store.add_batch(summary)
+        finally:
+            with contextlib.suppress(StoreError):  # whoever comes next finds out that this runner is gone
+                self._ledger.leave()
+        return self._conclude(interrupted)
+
+    def _score(self) -> None:
+        self._store.add_rejections(self._batch.rejections)
+        self._ledger.queue(self._batch.exams)
+        state = self._ledger.state()
+        self._total = state.queued + state.claimed
+        self._tell_started()
+        for one in self._ledger.untold():
+            self._tell_untold(one)
+        if not self._total:
+            return
+        batch = self._batch
+        options = EngineOptions(batch.engine, batch.workers, batch.address, gpus=batch.gpus, memory_gb=batch.memory_gb)
+        engine = open_engine(options, self._worker_setup, self._worker_here, self._total)
         try:
-            write_tables(store, out, bundle.model_id)
-            write_worklist(store.results(bundle.model_id), store.rejections(), out)
-            write_batch_json(out, summary)
-            write_report(
-                out, store.results(bundle.model_id), store.rejections(), summary, _card(bundle), batch.show_all
-            )
-        except BaseException:
-            # Of files that belong together and could not all be written, none may pass for the result. The store has
-            # everything; another run with `resume` writes them anew.
-            with contextlib.suppress(OSError):
-                _discard(out, RESULT_FILES)
-            raise
-    return Outcome(counts, interrupted)
+            Dispatcher(
+                self._ledger,
+                engine,
+                self._batch.retries,
+                lambda exam, rejection: failed(exam, self._bundle, rejection),
+                self._tell_ended,
+                self._tell_state,
+            ).run()
+        finally:
+            engine.close()
+
+    def _worker_here(self, threads: int) -> Scorer:
+        if self._setup is not None:
+            return self._setup.open(threads)
+        return Worker(self._bundle, self._batch.half, threads, self._output())
+
+    def _worker_setup(self) -> Setup:
+        if self._setup is not None:
+            return self._setup
+        if self._bundle.folder is None:
+            raise ScreeningError("a bundle that is only in memory is scored with in this process alone: 0 workers")
+        device = str(self._bundle.device)
+        if self._batch.engine == "ray":  # its workers are elsewhere
+            device = "cuda" if self._batch.gpus else "cpu"
+        return WorkerSetup(self._bundle.folder, self._bundle.sha256, device, self._batch.half, self._output())
+
+    def _output(self) -> Output:
+        by_exam: dict[str, tuple[InstanceRejection, ...]] = {}
+        for one in self._batch.rejections:
+            if one.exam_id:
+                by_exam[one.exam_id] = (*by_exam.get(one.exam_id, ()), one)
+        return Output(self._out.resolve(), self._batch.operating_point, by_exam)
+
+    # Telling observers
+
+    def _tell_started(self) -> None:
+        event = StartedBatch(
+            site=self._batch.site,
+            model_id=self._bundle.model_id,
+            bundle_sha256=self._bundle.sha256,
+            config=self._batch.config,
+            config_sha256=self._config_sha256,
+            operating_points={one.name: one.threshold for one in self._bundle.calibration.operating_points},
+            host=HOST,
+            engine=self._batch.engine,
+            started=self._started,
+            total=self._total,
+        )
+        for observer in self._observers:
+            observer.batch_started(event)
+
+    def _tell_ended(self, end: End) -> None:
+        self._done += 1
+        self._tell_exam(
+            end.task.key,
+            FinishedExam(
+                exam=end.task.exam,
+                result=end.report.result,
+                attempts=end.task.attempt,
+                host=end.report.host or HOST,
+                worker=end.report.worker,
+                started=_utc(end.started),
+                finished=_utc(end.finished),
+                seconds=end.report.seconds,
+                digests={image_id: file.sha256 for image_id, file in end.report.files.items()},
+                model_id=self._bundle.model_id,
+                bundle_sha256=self._bundle.sha256,
+                config_sha256=self._config_sha256,
+                operating_point=self._point,
+                done=self._done,
+                total=max(self._total, self._done),
+            ),
+        )
+
+    def _tell_untold(self, one: Untold) -> None:
+        """An earlier run stored this exam and died before it could say so."""
+        result = self._store.result(one.exam.exam_id, self._bundle.model_id)
+        if result is None:
+            return
+        self._tell_exam(
+            one.key,
+            FinishedExam(
+                exam=one.exam,
+                result=result,
+                attempts=one.attempts,
+                host=one.host,
+                worker=one.worker,
+                started=_utc(one.started),
+                finished=_utc(one.finished),
+                seconds=one.seconds,
+                digests=one.digests,
+                model_id=self._bundle.model_id,
+                bundle_sha256=self._bundle.sha256,
+                config_sha256=one.config_sha256,
+                operating_point=self._point,
+                done=0,
+                total=self._total,
+            ),
+        )
+
+    def _tell_exam(self, key: int, event: FinishedExam) -> None:
+        for observer in self._observers:
+            observer.exam_finished(event)
+        self._ledger.told(key)
+
+    def _tell_state(self) -> None:
+        if self._observers:
+            state = self._ledger.state()
+            for observer in self._observers:
+                observer.queue_seen(state)
+
+    @property
+    def _point(self) -> str | None:
+        point = self._batch.operating_point
+        return None if point is None else point.name
+
+    # The end
+
+    def _conclude(self, interrupted: bool) -> Outcome:
+        """Write what is made of the store."""
+        left = self._ledger.unfinished() if interrupted else (0, 0)
+        counts = self._store.counts(self._bundle.model_id, *left)
+        finished, seconds = datetime.now(UTC), time.perf_counter() - self._clock
+        summary = BatchSummary(
+            site=self._batch.site,
+            model_id=self._bundle.sha256,
+            model_name=self._bundle.card.name,
+            model_version=self._bundle.card.version,
+            started=self._started,
+            finished=finished,
+            counts=counts,
+            reference=full_colour(self._bundle),
+            config=self._batch.config,
+            timings={"total": seconds, "per_exam": seconds / max(1, self._done)},
+        )
+        self._store.add_batch(summary)
+        write_outputs(self._out, self._store, summary, self._bundle, self._batch.show_all, self._batch.operating_point)
+        self._tell_state()
+        event = FinishedBatch(counts, interrupted, finished, seconds)
+        for observer in self._observers:
+            observer.batch_finished(event)
+        return Outcome(counts, interrupted)
 
 
-def full_colour(bundle: Bundle) -> float:
-    """The score that a heatmap shows in full colour: where category 10 begins."""
-    return bundle.calibration.category_thresholds[-1]
+def _digest(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _open(out: Path, resume: bool) -> ResultStore:
-    if not resume:
-        if (out / STORE_NAME).is_file():
-            LOG.info("replacing the results of an earlier batch in %s", out)
-        with write_errors(out):
-            # The tables go at once: whatever becomes of this batch, they are not its result.
-            _discard(out, (*RESULT_FILES, STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"))
-        shutil.rmtree(out / "heatmaps", ignore_errors=True)
-    return ResultStore(out / STORE_NAME)
-
-
-def _discard(out: Path, names: Iterable[str]) -> None:
-    for name in names:
-        (out / name).unlink(missing_ok=True)
-
-
-def _score_all(
-    exams: Sequence[Exam], batch: Batch, bundle: Bundle, store: ResultStore, out: Path, on_progress: Progress | None
-) -> None:
-    with ReadAhead(iter(exams), bundle, batch.workers, batch.half) as ask:
-        for count, exam in enumerate(exams, start=1):
-            result = _finish_or_fail(exam, bundle, store, out, ask)
-            if on_progress is not None:
-                on_progress(result, count, len(exams))
-
-
-def _finish_or_fail(exam: Exam, bundle: Bundle, store: ResultStore, out: Path, ask: Answer) -> ExamResult:
-    """Score, draw and store one exam."""
-    try:
-        result = score(exam, bundle, ask)
-        write_figures(out, result, full_colour(bundle))
-        store.add(result)
-    except StoreError:
-        raise  # no disk, no batch
-    except Exception as error:
-        # The one place where an unforeseen error is caught: it costs this exam, never the night. It is a bug, so its
-        # trace goes to the log; the exam is failed, and so are its images.
-        LOG.exception("exam %s failed", exam.exam_id)
-        rejection = Rejection(Reason.UNREADABLE, f"an unforeseen {type(error).__name__}; see the log and report it")
-        result = failed(exam, bundle, rejection)
-        store.add(result)
-    return result
-
-
-def failed(exam: Exam, bundle: Bundle, rejection: Rejection) -> ExamResult:
-    """The result of an exam that could not be scored, with every image failed for the same reason."""
-    images = tuple(ImageResult(image, Status.FAILED, rejection) for image in exam.images)
-    return exam_result(exam, bundle, Status.FAILED, rejection=rejection, images=images)
-
-
-def _card(bundle: Bundle) -> dict[str, Any]:
-    card = bundle.card
-    calibration = bundle.calibration
-    return {
-        "Model": {"Name": card.name, "Version": card.version, "SHA-256": bundle.sha256, "Licence": card.licence},
-        "Intended use": card.intended_use,
-        "Limits": list(card.limits),
-        "Training data": [entry.model_dump() for entry in card.training_data],
-        "Measured": [entry.model_dump() for entry in card.figures],
-        "Operating points": [entry.model_dump() for entry in calibration.operating_points],
-        "Calibration": {
-            "Prevalence": f"{calibration.prevalence:.2%}",
-            "Fitted on": calibration.fitted_on,
-            "Categories from": calibration.categories_from,
-        },
-    }
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -61,7 +61,7 @@ def send_command(
         bool, typer.Option("--retry-failed", help="Also try again what the PACS did not take before.")
     ] = False,
 ) -> None:
-    """Make DICOM objects of the results and send them, each once; what does not arrive stays in the outbox.
+    """Make DICOM objects and FHIR reports of the results and send them, each once; what waits stays in the outbox.
 
     User, password and token come from the environment variables that the site profile names; for an address without
     profile from SCREENING_PACS_USER, SCREENING_PACS_PASSWORD and SCREENING_PACS_TOKEN.
@@ -108,6 +108,8 @@ def _send(
     retry_failed: bool,
 ) -> bool:
     """Queue and send; whether all has arrived."""
+    from screening.audit_log import audit_folder, open_log
+    from screening.audit_log.deliveries import log_deliveries
     from screening.delivery.deliver import log_mode
     from screening.delivery.destinations import chosen, outbox_path, sender_for
     from screening.delivery.outbox import Outbox, State
@@ -119,7 +121,7 @@ def _send(
     with Outbox(outbox_path(profile.delivery, results)) as outbox:
         if log_mode(outbox, profile.name, profile.delivery, profile.model_dump_json()):
             LOG.info("site %s: delivery is in %s mode from now on", profile.name, profile.delivery.mode)
-        exams, done = _queue(results, model, outbox, destinations, operating_point or profile.operating_point)
+        exams, done = _queue(results, profile, model, operating_point, outbox, destinations)
         for destination, sender in zip(destinations, senders, strict=True):
             outbox.make_due(destination.name, failed=retry_failed)
             with _STDERR.status("") as status:
@@ -133,8 +135,12 @@ def _send(
             done = done and not any(
                 one.state in still and one.exam_id in exams for one in outbox.parcels(destination.name)
             )
+        log_deliveries(open_log(audit_folder(results, profile.audit_log)), outbox)
     if not destinations:
-        typer.echo(f"{profile.delivery.mode} mode without destination: the objects are in {results / 'dicom'}")
+        typer.echo(
+            f"{profile.delivery.mode} mode without destination: the objects are in {results / 'dicom'}, "
+            f"the FHIR reports in {results / 'fhir'}"
+        )
     typer.echo("Research only: not a medical device, not for clinical use.")
     return done
 
@@ -144,14 +150,25 @@ def _progress(status: Status, name: str, arrived: int, waiting: int) -> None:
 
 
 def _queue(
-    results: Path, model: str | None, outbox: Outbox, destinations: Sequence[Destination], operating_point: str | None
+    results: Path,
+    profile: SiteProfile,
+    model: str | None,
+    operating_point: str | None,
+    outbox: Outbox,
+    destinations: Sequence[Destination],
 ) -> tuple[set[str], bool]:
-    """Make the objects of all exams and queue them; which exams these are, and whether there was no problem."""
+    """Make what is delivered of all exams and queue it; which exams these are, and whether there was no problem.
+
+    `operating_point`: the name of one of the bundle's; without, the profile says which one the site has.
+    """
     from screening.delivery.deliver import deliver_results
     from screening.model.bundle import load_bundle
+    from screening.operating_point import site_operating_point
 
     exams, problems = set(), 0
-    done = deliver_results(results, load_bundle(model), outbox, destinations, operating_point)
+    bundle = load_bundle(model)
+    point = operating_point or site_operating_point(profile.operating_point, bundle.calibration, bundle.model_id)
+    done = deliver_results(results, bundle, outbox, destinations, point, profile.delivery.patient_system)
     for exam in track(done, "Making objects", console=_STDERR):
         exams.add(exam.exam_id)
         problems += len(exam.problems)

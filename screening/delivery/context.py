@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from screening.delivery.headers import DeliveryError, source_header
+from screening.delivery.headers import PATIENT_AND_STUDY, DeliveryError, source_header
 from screening.delivery.uids import derived_uid
 from screening.errors import ImageError
 from screening.model.calibration import OperatingPoint
@@ -76,13 +77,15 @@ class Delivery:
     unread
         The images that were not scored and whose file cannot be read: objects can name them in words only.
     rejections
-        Instances of the study that never became an image of the exam (wrong view, unreadable, …).
+        Mammograms of the study that never became an image of the exam (wrong view, unreadable, …).
     points
         The bundle's operating points, from the most specific (highest threshold) to the most sensitive.
     point
-        The chosen one of `points`: regions that reach its threshold are marked.
+        The chosen one, of `points` or the site's own: regions that reach its threshold are marked.
     created
         When the objects are made, with a time zone. Give the same for a repeated delivery, for equal bytes.
+    predecessors
+        Headers of the structured reports of an earlier result that may have arrived somewhere.
     """
 
     result: ExamResult
@@ -93,13 +96,17 @@ class Delivery:
     points: tuple[OperatingPoint, ...]
     point: OperatingPoint
     created: datetime
+    predecessors: tuple[Dataset, ...] = ()
 
     @property
     def identity(self) -> Dataset:
         """The header that patient and study identity are copied from: of the study's first image by UID.
 
-        An exam is one study unless the site profile groups several; then it is the study with the most images.
+        An exam is one study unless the site profile groups several; then it is the study with the most images. Where
+        these name several Patient IDs, of which the profile takes the woman's, the exam has an identity of its own.
         """
+        if _patient_ids(self.sources) != 1:
+            return _grouped_identity(self.result, self.sources)
         by_study: dict[str, list[Dataset]] = {}
         for source in self.sources:
             by_study.setdefault(source.header.StudyInstanceUID, []).append(source.header)
@@ -108,10 +115,11 @@ class Delivery:
 
     @cached_property
     def revision(self) -> str:
-        """Tells deliveries of one exam apart whose content differs: images that came late, another operating point."""
+        """Tells deliveries of one exam apart whose content differs: late or changed images, another operating point."""
         ends = sorted(f"{one.image.image_id}={one.status}" for one in self.result.images)
         rejected = sorted(f"{one.image_id}={one.rejection.code}" for one in self.rejections)
-        words = (*ends, *rejected, self.result.status, self.point.name)
+        regions = sorted(f"{one.region_id}={one.score:.6g}" for one in self.result.regions)
+        words = (*ends, *rejected, *regions, self.result.status, self.point.name, repr(self.point.threshold))
         return hashlib.sha256("\n".join(words).encode("utf-8", "surrogatepass")).hexdigest()
 
     def series_uid(self, kind: str) -> UID:
@@ -160,11 +168,16 @@ class Delivery:
         return f"{found} {verb} operating point {self.point.name}; exam score {self.result.score:.4g}{category}"
 
 
+_NO_IMAGE = (Reason.DUPLICATE, Reason.NOT_MAMMOGRAPHY)
+"""Rejected, but no mammograms that were left out. Our own objects, fetched back from the PACS, are among the latter: an
+exam must not seem another one because it was delivered."""
+
+
 def prepare(
     result: ExamResult,
     bundle: Bundle,
     created: datetime,
-    operating_point: str | None = None,
+    operating_point: OperatingPoint | str | None = None,
     rejections: Iterable[InstanceRejection] = (),
 ) -> Delivery:
     """Read the sources' headers of one exam and gather what its objects need.
@@ -172,7 +185,7 @@ def prepare(
     Parameters
     ----------
     operating_point
-        Name of one of the bundle's; None takes its first.
+        The site's own, or the name of one of the bundle's; None takes the bundle's first.
     rejections
         Of the whole store; those of this exam are picked.
 
@@ -194,9 +207,7 @@ def prepare(
         rejections=tuple(
             one
             for one in rejections
-            if one.exam_id == result.exam_id
-            and one.image_id not in images
-            and one.rejection.code is not Reason.DUPLICATE
+            if one.exam_id == result.exam_id and one.image_id not in images and one.rejection.code not in _NO_IMAGE
         ),
         algorithm=Algorithm(bundle.card.name, bundle.card.version, bundle.sha256),
         points=points,
@@ -209,7 +220,7 @@ def prepare(
 
 
 def deliveries(
-    store: ResultStore, bundle: Bundle, created: datetime, operating_point: str | None = None
+    store: ResultStore, bundle: Bundle, created: datetime, operating_point: OperatingPoint | str | None = None
 ) -> Iterator[tuple[ExamResult, Delivery | DeliveryError]]:
     """Every exam of this bundle in the store, with what is needed to deliver it or the reason why it cannot be.
 
@@ -245,18 +256,57 @@ def _sources(result: ExamResult) -> tuple[tuple[Source, ...], tuple[ImageResult,
     if not sources:
         why = causes[0] if causes else "it has none"
         raise DeliveryError(f"no image header of exam {result.exam_id} can be read ({why}); nothing can be delivered")
-    if len({str(source.header.PatientID) for source in sources}) > 1:
+    if _patient_ids(sources) != 1 and not _is_grouped(result, sources):
         raise DeliveryError(f"images of exam {result.exam_id} name different women; find out whose they are")
     return tuple(sources), tuple(unread)
 
 
-def _chosen(bundle: Bundle, name: str | None) -> OperatingPoint:
+def _patient_ids(sources: Iterable[Source]) -> int:
+    """How many different Patient IDs the sources have."""
+    return len({str(source.header.PatientID) for source in sources})
+
+
+def _is_grouped(result: ExamResult, sources: Iterable[Source]) -> bool:
+    """Whether the site profile put files of several Patient IDs into one exam: the woman's id is a part of each.
+
+    Such profiles are of archives that write view or side into the Patient ID. Without one the woman's id *is* a
+    Patient ID, and a second one is somebody else's.
+    """
+    part = re.compile(rf"(?<![^\W_]){re.escape(result.woman_id)}(?![^\W_])")
+    ids = {str(source.header.PatientID) for source in sources}
+    return bool(result.woman_id) and result.woman_id not in ids and all(part.search(one) for one in ids)
+
+
+def _grouped_identity(result: ExamResult, sources: Iterable[Source]) -> Dataset:
+    """Patient and study of an exam of several Patient IDs: the woman's id by the site profile, and a study of its own.
+
+    A study belongs to one patient (PS3.3 A.1.2), so that none of the sources' can be taken. What is the same in all
+    sources is kept, but for the numbers and words of their studies; names are not, as they may be of the view, too.
+    """
+    identity = Dataset()
+    for keyword in PATIENT_AND_STUDY:
+        setattr(identity, keyword, "")
+    for keyword in ("PatientBirthDate", "PatientSex", "StudyDate", "TimezoneOffsetFromUTC"):
+        values = {str(source.header.get(keyword, "")) for source in sources}
+        if len(values) == 1:
+            setattr(identity, keyword, values.pop())
+    for keyword in ("PatientAge", "StudyDescription", "IssuerOfPatientID", "TimezoneOffsetFromUTC"):
+        if not identity[keyword].value:
+            del identity[keyword]
+    identity.PatientID = result.woman_id
+    identity.StudyInstanceUID = derived_uid(result.exam_id, "", "study")
+    return identity
+
+
+def _chosen(bundle: Bundle, chosen: OperatingPoint | str | None) -> OperatingPoint:
+    if isinstance(chosen, OperatingPoint):
+        return chosen
     points = bundle.calibration.operating_points
     if not points:
         raise DeliveryError("the bundle has no operating point, so that nothing says which regions are to be marked")
-    if name is None:
+    if chosen is None:
         return points[0]
     try:
-        return bundle.calibration.operating_point(name)
+        return bundle.calibration.operating_point(chosen)
     except KeyError as error:
         raise DeliveryError(f"there is no operating point {error.args[0]}") from error

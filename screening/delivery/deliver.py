@@ -1,49 +1,34 @@
-"""From results to the outbox: the objects of each exam are made, written under `dicom/` if valid, and queued."""
+"""From results to the outbox: what is delivered of each exam is made, written if it is valid, and queued."""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
 import socket
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.uid import ParametricMapStorage
+from pydicom.errors import InvalidDicomError
 
-from screening.delivery.cad_sr import cad_sr
 from screening.delivery.context import Delivery, deliveries
+from screening.delivery.fhir_file import KIND as FHIR_REPORT
 from screening.delivery.headers import DeliveryError
-from screening.delivery.heatmap_object import heatmaps
-from screening.delivery.measurement_report import measurement_report
-from screening.delivery.objects import written
+from screening.delivery.making import uids, write_fhir, write_objects, write_own
 from screening.delivery.outbox import Object, Outbox, OutdatedError, Parcel, Switch
-from screening.delivery.presentation_state import presentation_states
-from screening.delivery.rejection_note import KIND as REJECTION_NOTE
-from screening.delivery.rejection_note import rejection_notes
-from screening.delivery.summary_image import summary_image
-from screening.errors import ConfigError, StoreError
-from screening.report.figures import picture_paths
-from screening.site import DeliveryRules, Destination, ObjectKind
+from screening.errors import ConfigError
+from screening.model.calibration import OperatingPoint
+from screening.site import DeliveryRules, Destination, ObjectKind, Service
 from screening.store import STORE_NAME, ResultStore
 
 if TYPE_CHECKING:  # the bundle's module loads torch
     from screening.model.bundle import Bundle
-
-_MAKERS: dict[ObjectKind, Callable[[Delivery, Path], Iterable[Dataset]]] = {
-    ObjectKind.CAD_SR: lambda delivery, _: [cad_sr(delivery)],
-    ObjectKind.MEASUREMENT_REPORT: lambda delivery, _: [measurement_report(delivery)],
-    ObjectKind.PRESENTATION_STATE: lambda delivery, _: presentation_states(delivery),
-    ObjectKind.SUMMARY_IMAGE: lambda delivery, out: [summary_image(delivery, out)],
-    ObjectKind.HEATMAP: lambda delivery, _: heatmaps(delivery),
-}
 
 
 @dataclass(frozen=True)
@@ -61,11 +46,13 @@ def deliver_results(
     bundle: Bundle,
     outbox: Outbox,
     destinations: Sequence[Destination],
-    operating_point: str | None = None,
+    operating_point: OperatingPoint | str | None = None,
+    patient_system: str | None = None,
 ) -> Iterator[ExamDelivery]:
     """Make, write and queue the objects of every exam that `bundle` scored, rejected or failed in a results folder.
 
     One exam's trouble is told in its `problems`; the others follow. Repeated, it makes and queues nothing new.
+    `patient_system`: see `report_bundle`.
 
     Raises
     ------
@@ -82,7 +69,7 @@ def deliver_results(
             if isinstance(delivery, DeliveryError):
                 yield ExamDelivery(result.exam_id, (), 0, (str(delivery),))
             else:
-                yield deliver_exam(delivery, results, outbox, destinations)
+                yield deliver_exam(delivery, results, outbox, destinations, patient_system)
     if not found:
         raise ConfigError(
             f"{results} holds no result of model {bundle.model_id}; name the one that scored with --model"
@@ -90,47 +77,46 @@ def deliver_results(
 
 
 def deliver_exam(
-    delivery: Delivery, results: Path, outbox: Outbox, destinations: Sequence[Destination]
+    delivery: Delivery,
+    results: Path,
+    outbox: Outbox,
+    destinations: Sequence[Destination],
+    patient_system: str | None = None,
 ) -> ExamDelivery:
-    """Make, write and queue the objects of one exam, for each destination those that it wants.
+    """Make, write and queue what is delivered of one exam, for each destination what it wants.
 
     An object that cannot be made or is not valid is told in `problems`; the others go. Objects of an earlier result of
     the exam are superseded, and where they may have arrived, a note that rejects them is queued too.
     Raises `StoreError` if a file or the outbox cannot be written.
     """
+    exam_id = delivery.result.exam_id
+    before = {
+        one.name: outbox.to_supersede(one.name, exam_id, delivery.created, uids(delivery, one)) for one in destinations
+    }
+    superseded = [parcel for parcels in before.values() for parcel in parcels]
+    delivery = replace(delivery, predecessors=_reports(superseded))
     objects, problems = write_objects(delivery, results)
-    exam_id, current = delivery.result.exam_id, _uids(delivery)
+    report, trouble = write_fhir(delivery, results, patient_system, superseded)
+    objects, problems = objects + report, problems + trouble
     queued = 0
     for destination in destinations:
-        wanted = [one for one in objects if one.kind in destination.kinds]
+        wanted = [one for one in objects if _wants(destination, one)]
+        if wanted or destination.service is Service.UPS:
+            own, trouble = write_own(delivery, results, destination, before[destination.name])
+            wanted, problems = wanted + own, problems + trouble
         if not wanted:
             continue
-        before: tuple[Parcel, ...] = ()
-        if destination.rejection_notes:
-            before = outbox.to_supersede(destination.name, exam_id, delivery.created, current)
-        notes, trouble = _made(REJECTION_NOTE, partial(rejection_notes, delivery, before), _folder(delivery, results))
-        problems += trouble
         try:
-            queued += outbox.enqueue(destination.name, exam_id, delivery.created, [*wanted, *notes], current)
+            queued += outbox.enqueue(destination.name, exam_id, delivery.created, wanted, uids(delivery, destination))
         except OutdatedError as error:
             problems.append(f"not queued for {destination.name}: {error}")
     return ExamDelivery(exam_id, tuple(objects), queued, tuple(problems))
 
 
-def write_objects(delivery: Delivery, results: Path) -> tuple[list[Object], list[str]]:
-    """Make all objects of an exam and write those that are valid to `results/dicom/EXAM`; and what was the matter.
-
-    Heatmaps of a result that comes from the store have no pixels; where they were written when the exam was scored,
-    their files are taken as they are.
-    """
-    folder = _folder(delivery, results)
-    objects, problems = [], []
-    for kind, make in _MAKERS.items():
-        made, trouble = _made(kind, partial(make, delivery, results), folder)
-        objects += made
-        problems += trouble
-    known = {one.sop_instance_uid for one in objects}
-    return objects + [one for one in _heatmaps_there(delivery, folder) if one.sop_instance_uid not in known], problems
+def _wants(destination: Destination, one: Object) -> bool:
+    if one.kind == FHIR_REPORT:
+        return destination.service is Service.FHIR
+    return destination.service is Service.PACS and one.kind in destination.kinds
 
 
 def log_mode(outbox: Outbox, site: str, rules: DeliveryRules, profile: str) -> bool:
@@ -150,44 +136,14 @@ def log_mode(outbox: Outbox, site: str, rules: DeliveryRules, profile: str) -> b
     return outbox.note_mode(switch)
 
 
-def _made(kind: str, make: Callable[[], Iterable[Dataset]], folder: Path) -> tuple[list[Object], list[str]]:
-    """Make objects of a kind and write them; or say why not."""
-    try:
-        paths = [written(dataset, folder) for dataset in make()]
-    except StoreError:
-        raise  # no disk, no delivery
-    except DeliveryError as error:
-        return [], [f"{kind}: {error}"]
-    except Exception as error:
-        # The one place where an unforeseen error is caught: it costs this kind of object, never the night. Its message
-        # may quote a header, so that only its kind and place are told.
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return [], [f"{kind}: an unforeseen {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"]
-    return [_object(kind, path) for path in paths], []
-
-
-def _object(kind: str, path: Path) -> Object:
-    header = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True)
-    return Object(kind, str(header.SOPClassUID), str(header.SOPInstanceUID), path, lasting=kind == REJECTION_NOTE)
-
-
-def _uids(delivery: Delivery) -> set[str]:
-    """UIDs of all objects that this result has, made this time or not: none of them is of an earlier result."""
-    images = [(), *((str(source.sop_instance),) for source in delivery.sources)]
-    return {str(delivery.instance_uid(kind.value, *image)) for kind in ObjectKind for image in images}
-
-
-def _heatmaps_there(delivery: Delivery, folder: Path) -> Iterator[Object]:
-    for source in delivery.sources:
-        uid = delivery.instance_uid(ObjectKind.HEATMAP.value, str(source.sop_instance))
-        path = folder / f"{uid}.dcm"
-        if path.is_file():
-            yield Object(ObjectKind.HEATMAP.value, ParametricMapStorage, str(uid), path)
-
-
-def _folder(delivery: Delivery, results: Path) -> Path:
-    """`dicom/EXAM`, by the name that the exam's pictures have: exam ids come from headers."""
-    return results / "dicom" / picture_paths(results, delivery.result.exam_id, "").annotated.parent.name
+def _reports(superseded: Iterable[Parcel]) -> tuple[Dataset, ...]:
+    """Headers of the structured reports among what is superseded, each once; without those whose file is gone."""
+    headers: dict[str, Dataset] = {}
+    for parcel in superseded:
+        if parcel.kind in (ObjectKind.CAD_SR, ObjectKind.MEASUREMENT_REPORT):
+            with contextlib.suppress(OSError, InvalidDicomError):
+                headers[parcel.sop_instance_uid] = dcmread(parcel.path, stop_before_pixels=True)
+    return tuple(headers.values())
 
 
 def _finished(results: Path) -> datetime:

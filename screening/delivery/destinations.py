@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from screening.delivery.outbox import OUTBOX_NAME
 from screening.delivery.sending import Sender
 from screening.errors import ConfigError
-from screening.site import DeliveryRules, Destination, Mode
+from screening.site import DeliveryRules, Destination, Mode, Service
 
 _DIMSE_PORTS = {"dicom": 11112, "dicom-tls": 2762}
 """As registered with IANA."""
@@ -80,7 +80,15 @@ def tls_context(destination: Destination, purpose: ssl.Purpose = ssl.Purpose.SER
 
 
 def sender_for(destination: Destination) -> Sender:
-    """What sends to this destination: STOW-RS or C-STORE, by the URL. Raises ConfigError as `credentials`."""
+    """What sends to this destination, by its service and URL. Raises ConfigError as `credentials`."""
+    if destination.service is Service.FHIR:
+        from screening.delivery.fhir_rest import FhirSender
+
+        return FhirSender(destination, credentials(destination))
+    if destination.service is Service.UPS:
+        from screening.delivery.ups_rs import UpsSender
+
+        return UpsSender(destination, credentials(destination))
     if destination.url.startswith("http"):
         from screening.delivery.stow import StowSender
 

@@ -12,11 +12,9 @@ radiologist's report and are not used for a computer's.
 from __future__ import annotations
 
 import html
-import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from pydicom.sr.coding import Code
@@ -29,7 +27,6 @@ from screening.delivery.objects import MANUFACTURER
 from screening.delivery.uids import derived_uid
 from screening.exam import Laterality
 from screening.result import BreastResult, ImageResult, Region, Status
-from screening.store.files import write_atomically
 
 LOCAL_CODES = "http://screening-research-pipeline.invalid/CodeSystem/results"
 """Code system of this project: category, operating-point, rank, source-image, x, y, width, height, frames, peak-frame.
@@ -62,7 +59,7 @@ def report_bundle(delivery: Delivery, patient_system: str | None = None) -> _Jso
     patient_system
         URI of the numbers that the hospital's PatientID is one of; without it, receivers have to know.
     """
-    entries = [_entry(resource) for resource in _Report(delivery, patient_system).resources()]
+    entries = [entry(resource) for resource in _Report(delivery, patient_system).resources()]
     return {
         "resourceType": "Bundle",
         "id": _id(delivery.other_uid("fhir.bundle")),
@@ -70,17 +67,6 @@ def report_bundle(delivery: Delivery, patient_system: str | None = None) -> _Jso
         "timestamp": _instant(delivery),
         "entry": entries,
     }
-
-
-def write_report_bundle(delivery: Delivery, folder: Path, patient_system: str | None = None) -> Path:
-    """Write the Bundle to `folder` as JSON in ASCII, named by its id, whole or not at all; return its path.
-
-    Raises `StoreError` if it cannot be written.
-    """
-    bundle = report_bundle(delivery, patient_system)
-    path = folder / f"{bundle['id']}.json"
-    write_atomically(path, [json.dumps(bundle, indent=1, allow_nan=False).encode(), b"\n"])
-    return path
 
 
 class _Report:
@@ -297,7 +283,8 @@ def _density(category: str | None) -> list[_Json]:
     return [_component(_concept(codes.BREAST_COMPOSITION), valueCodeableConcept=value)]
 
 
-def _entry(resource: _Json) -> _Json:
+def entry(resource: _Json) -> _Json:
+    """The resource as an entry of a transaction: put under its own id."""
     return {
         "fullUrl": f"urn:uuid:{resource['id']}",
         "resource": resource,

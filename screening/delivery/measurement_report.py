@@ -1,14 +1,21 @@
 """Imaging Measurement Report (PS3.16 TID 1500) as Comprehensive SR, for viewers that read no mammography CAD.
 
-One group is for the exam: how it ended, its score and density (TID 1501). One is for each region that the CAD SR shows,
-too: a planar region of interest (TID 1410), or a volumetric one (TID 1411) with the outline on each of its frames.
+One group is for each region that reaches the chosen operating point: a planar region of interest (TID 1410), or a
+volumetric one (TID 1411) with the outline on each of its frames. Those that only the CAD SR's more sensitive operating
+points show are not in it, because viewers draw all that is, whatever its rendering intent. A last group is for the
+exam: how it ended, its score and density (TID 1501).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
+    CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     ImageRegion,
@@ -35,7 +42,6 @@ from screening.delivery.context import Delivery, Source
 from screening.delivery.findings import (
     algorithm_parameters,
     description,
-    findings,
     processing_summary,
     rendering_intent,
     tracking_label,
@@ -60,10 +66,8 @@ def measurement_report(delivery: Delivery) -> FileDataset:
     Raises `DeliveryError` when a region does not lie in its image.
     """
     by_image = {str(source.sop_instance): source for source in delivery.sources}
-    groups: list[_Group] = [_exam(delivery)]
-    for finding in findings(delivery):
-        for region, shown_from in zip(finding.regions, finding.bins, strict=True):
-            groups.append(_region(delivery, region, by_image[region.image_id], shown_from == 0))
+    groups: list[_Group] = [_region(delivery, region, by_image[region.image_id]) for region in delivery.marked]
+    groups.append(_exam(delivery, by_image))  # after the regions, because viewers open the first group's image
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(delivery)),
         procedure_reported=codes.IMAGING_PROCEDURE,
@@ -95,17 +99,24 @@ def _algorithm(delivery: Delivery, *parameters: str) -> AlgorithmIdentification:
     )
 
 
-def _exam(delivery: Delivery) -> MeasurementsAndQualitativeEvaluations:
-    """TID 1501: the exam as a whole, with the images that it was made of."""
+def _exam(delivery: Delivery, by_image: Mapping[str, Source]) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501: the exam as a whole, with the images that it was made of.
+
+    Its score is inferred from the most suspicious region. OHIF fails on a group that has no place in any image.
+    """
     evaluations = [QualitativeEvaluation(codes.FINDINGS_SUMMARY, processing_summary(delivery))]
     density = codes.DENSITIES.get(delivery.result.density or "")
     if density is not None:
         evaluations.append(QualitativeEvaluation(codes.BREAST_COMPOSITION, density))
+    places = [
+        CoordinatesForMeasurement("POLYLINE", *_place(region, by_image[region.image_id]))
+        for region in delivery.marked[:1]
+    ]
     score = delivery.result.score
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(delivery.other_uid("exam"), "Exam"),
         algorithm_id=_algorithm(delivery, description(delivery)),
-        measurements=None if score is None else [_percent(codes.CERTAINTY_OF_IMPRESSION, score)],
+        measurements=None if score is None else [_percent(codes.CERTAINTY_OF_IMPRESSION, score, places)],
         qualitative_evaluations=evaluations,
         source_images=[
             SourceImageForMeasurementGroup(source.sop_class, source.sop_instance) for source in delivery.sources
@@ -113,13 +124,13 @@ def _exam(delivery: Delivery) -> MeasurementsAndQualitativeEvaluations:
     )
 
 
-def _region(delivery: Delivery, region: Region, source: Source, required: bool) -> _Group:
+def _region(delivery: Delivery, region: Region, source: Source) -> _Group:
     """TID 1410, or TID 1411 where the region extends over frames."""
     _, frames = frame_numbers(source, region)
     tracking = TrackingIdentifier(delivery.region_uid(region), tracking_label((region,)))
     sites = [FindingSite(codes.BREAST, laterality=codes.SIDES[region.laterality])]
     score = [_percent(codes.CERTAINTY_OF_FINDING, region.score)]
-    intent = [QualitativeEvaluation(codes.RENDERING_INTENT, rendering_intent(required))]
+    intent = [QualitativeEvaluation(codes.RENDERING_INTENT, rendering_intent(required=True))]
     if len(frames) > 1:
         return VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking,
@@ -146,8 +157,15 @@ def _outline(region: Region, source: Source, frames: tuple[int, ...]) -> ImageRe
     return ImageRegion("POLYLINE", closed_outline(region, source.result.image), image)
 
 
-def _percent(name: Code, fraction: float) -> Measurement:
-    return Measurement(name, float(f"{100 * fraction:.6g}"), codes.PERCENT)
+def _place(region: Region, source: Source) -> tuple[npt.NDArray[np.float64], SourceImageForRegion]:
+    """The outline, on the frame where the region is most suspicious."""
+    peak, _ = frame_numbers(source, region)
+    image = SourceImageForRegion(source.sop_class, source.sop_instance, list(peak) or None)
+    return closed_outline(region, source.result.image), image
+
+
+def _percent(name: Code, fraction: float, places: Sequence[CoordinatesForMeasurement] = ()) -> Measurement:
+    return Measurement(name, float(f"{100 * fraction:.6g}"), codes.PERCENT, referenced_coordinates=list(places) or None)
 
 
 def _library_image(source: Source) -> Dataset:

@@ -62,6 +62,7 @@ def new_object(delivery: Delivery, kind: str, sop_class: UID, modality: str, tit
 def new_report(delivery: Delivery, kind: str, sop_class: UID, title: str, root: Dataset) -> FileDataset:
     """A structured report with the content tree `root`: complete, unverified, with all sources as its evidence.
 
+    Where it takes the place of an earlier result's report of its kind, that is its predecessor.
     SR Document General and SR Document Content modules (PS3.3 C.17.2, C.17.3).
     """
     dataset = new_object(delivery, kind, sop_class, "SR", title)
@@ -70,6 +71,9 @@ def new_report(delivery: Delivery, kind: str, sop_class: UID, title: str, root: 
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.CurrentRequestedProcedureEvidenceSequence = evidence(delivery.sources)
+    before = [one for one in delivery.predecessors if one.SOPClassUID == sop_class]
+    if before:
+        dataset.PredecessorDocumentsSequence = _hierarchy((one, _referenced(one)) for one in before)
     dataset.update(root)
     return dataset
 
@@ -106,10 +110,14 @@ def reference(source: Source, frames: Iterable[int] = ()) -> Dataset:
 
 def evidence(sources: Iterable[Source]) -> Sequence:
     """Current Requested Procedure Evidence Sequence: the sources by study and series (PS3.3 C.17.2.3)."""
+    return _hierarchy((one.header, reference(one)) for one in sources)
+
+
+def _hierarchy(instances: Iterable[tuple[Dataset, Dataset]]) -> Sequence:
+    """Hierarchical SOP Instance Reference macro (PS3.3 C.17.2.1), of headers with their items of a reference."""
     studies: dict[str, dict[str, list[Dataset]]] = {}
-    for source in sources:
-        series = studies.setdefault(source.header.StudyInstanceUID, {})
-        series.setdefault(source.header.SeriesInstanceUID, []).append(reference(source))
+    for header, item in instances:
+        studies.setdefault(header.StudyInstanceUID, {}).setdefault(header.SeriesInstanceUID, []).append(item)
     items = []
     for study, members in studies.items():
         item = Dataset()
@@ -117,6 +125,12 @@ def evidence(sources: Iterable[Source]) -> Sequence:
         item.StudyInstanceUID = study
         items.append(item)
     return Sequence(items)
+
+
+def _referenced(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    return item
 
 
 def _series_item(uid: str, instances: list[Dataset]) -> Dataset:

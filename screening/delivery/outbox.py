@@ -40,13 +40,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Object:
-    """An object that is to be delivered: its file and what identifies it. `lasting`: no newer result supersedes it."""
+    """An object that is to be delivered: its file and what identifies it.
+
+    `lasting`: no newer result supersedes it. `replaces`: its receiver keeps one for all results of an exam, whose
+    content a newer one takes the place of; a result that holds again has to be sent again.
+    """
 
     kind: str
     sop_class_uid: str
     sop_instance_uid: str
     path: Path
     lasting: bool = False
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ class Outbox:
                 known.made = max(known.made, made.timestamp())
                 known.path = str(one.path.absolute())
                 if known.state == State.SUPERSEDED:  # the exam is again as it was
-                    known.state = State.SENT if known.arrived is not None else State.QUEUED
+                    known.state = State.QUEUED if known.arrived is None or one.replaces else State.SENT
         return new
 
     def to_supersede(
@@ -269,6 +274,12 @@ class Outbox:
         query = sa.select(ParcelRow).order_by(ParcelRow.key)
         if destination is not None:
             query = query.where(ParcelRow.destination == destination)
+        with self._transaction() as session:
+            return tuple(_parcel(row) for row in session.scalars(query))
+
+    def unfinished(self) -> tuple[Parcel, ...]:
+        """What waits or has failed, for whatever destination, in order of arrival."""
+        query = sa.select(ParcelRow).where(ParcelRow.state.in_((State.QUEUED, State.FAILED))).order_by(ParcelRow.key)
         with self._transaction() as session:
             return tuple(_parcel(row) for row in session.scalars(query))
 

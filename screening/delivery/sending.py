@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -38,13 +38,14 @@ class Sender(Protocol):
 class Sent:
     """One run for a destination: what arrived in it; what has failed or waits in all, from earlier runs too.
 
-    `problem` says in a sentence why the run ended early.
+    `problem` says in a sentence why the run ended early; `refused`: the PACS will not take anything as things are.
     """
 
     arrived: int
     failed: int
     waiting: int
     problem: str = ""
+    refused: bool = field(default=False, compare=False)
 
 
 def send_queued(
@@ -77,7 +78,7 @@ def send_queued(
         if not run.problem:
             run.commitment()
     counts = outbox.counts(destination)
-    return Sent(run.arrived, counts[State.FAILED], counts[State.QUEUED], run.problem)
+    return Sent(run.arrived, counts[State.FAILED], counts[State.QUEUED], run.problem, run.refused)
 
 
 class _Run:
@@ -86,6 +87,7 @@ class _Run:
     def __init__(self, outbox: Outbox, destination: str, sender: Sender, deadline: float) -> None:
         self.arrived = 0
         self.problem = ""
+        self.refused = False
         self._outbox = outbox
         self._destination = destination
         self._sender = sender
@@ -106,7 +108,7 @@ class _Run:
             self._silent += 1
             return self._pause(str(error), self._silent)
         except RefusedError as error:
-            self.problem = str(error)
+            self.problem, self.refused = str(error), True
             return False
         self._silent = 0
         self._failures = 0 if taken else self._failures + 1

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from screening.delivery.answers import Answer, Outcome, by_status
 from screening.delivery.destinations import Credentials
+from screening.delivery.native_xml import NotNativeXmlError, dicom_json
 from screening.delivery.outbox import Parcel
 from screening.delivery.web import WebSession, first, items
 from screening.site import Destination
@@ -21,6 +22,8 @@ _INSTANCE, _FAILURE_REASON = "00081155", "00081197"
 _ONE_BY_ONE = (400, 413)
 """Answers to a whole request for which one of its objects may be to blame."""
 _PARTLY = (200, 202, 409)
+_ACCEPT = "application/dicom+json, application/dicom+xml;q=0.5"
+"""A service that has only XML need not answer with an error (PS3.18 10.5.3)."""
 
 
 class StowSender:
@@ -68,7 +71,7 @@ class StowSender:
             data=_multipart(contents, boundary),
             headers={
                 "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
-                "Accept": "application/dicom+json",
+                "Accept": _ACCEPT,
             },
         ) as response:
             return response.status_code, self._web.body(response)
@@ -93,10 +96,10 @@ def _by_instance(uids: Iterable[str], status: int, body: bytes) -> Iterator[Answ
 
 
 def _response(body: bytes) -> tuple[set[str], dict[str, int]]:
-    """UIDs of the Referenced SOP Sequence, and of the Failed SOP Sequence with their reasons (DICOM JSON, PS3.18 F)."""
+    """UIDs of the Referenced SOP Sequence, and of the Failed SOP Sequence with their reasons; in JSON or XML."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):  # a PACS that answers nonsense has said nothing
+        content = dicom_json(body) if body.lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"<") else json.loads(body)
+    except (ValueError, RecursionError, NotNativeXmlError):  # a PACS that answers nonsense has said nothing
         return set(), {}
     datasets = [one for one in (content if isinstance(content, list) else [content]) if isinstance(one, dict)]
     referenced = {first(item, _INSTANCE) for one in datasets for item in items(one, _REFERENCED)}

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from screening.delivery.context import DISCLAIMER
+from screening.model.calibration import OperatingPoint
 from screening.result import ExamResult, InstanceRejection, Reason, Status
 from screening.store.files import write_atomically
 
@@ -23,6 +24,7 @@ COLUMNS = (
     "priority",
     "category",
     "score",
+    "recall",
     "laterality",
     "view",
     "status",
@@ -51,15 +53,20 @@ def priority(result: ExamResult) -> Priority:
     return Priority.MEDIUM if result.category >= MEDIUM_FROM else Priority.LOW
 
 
-def write_worklist(results: Iterable[ExamResult], rejections: Iterable[InstanceRejection], out: Path) -> Path:
+def write_worklist(
+    results: Iterable[ExamResult],
+    rejections: Iterable[InstanceRejection],
+    out: Path,
+    operating_point: OperatingPoint | None = None,
+) -> Path:
     """Write `worklist.csv` into `out`, whole or not at all, with every exam of the batch; return its path.
 
     Rows stand in the order of reading: by priority, then category and score, highest first; of equals the older exam
     first. Exams without a score come after the scored ones of priority MEDIUM. The bytes depend on the arguments'
     content alone, not on their order. CSV after RFC 4180, UTF-8; scores have six significant digits; unknown values
-    are empty. `laterality` and `view` are those of the region that made the score. `reason` says why an exam has no
-    score or, with one, how many of its instances are not in it, by reason code. There is no patient identifier, and
-    each row says in `notice` what it is.
+    are empty. `recall`: whether the score reaches the operating point. `laterality` and `view` are those of the region
+    that made the score. `reason` says why an exam has no score or, with one, how many of its instances are not in it,
+    by reason code. There is no patient identifier, and each row says in `notice` what it is.
 
     Parameters
     ----------
@@ -67,6 +74,8 @@ def write_worklist(results: Iterable[ExamResult], rejections: Iterable[InstanceR
         Of one model.
     rejections
         Instances that never became an image. A study of which nothing else is known is an exam of the list, too.
+    operating_point
+        The site's; None leaves `recall` empty.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def write_worklist(results: Iterable[ExamResult], rejections: Iterable[InstanceR
     for one in rejections:
         if one.exam_id and one.rejection.code is not Reason.DUPLICATE:
             lost.setdefault(one.exam_id, []).append(one)
-    rows = [_row(result, lost.pop(result.exam_id, [])) for result in results]
+    rows = [_row(result, lost.pop(result.exam_id, []), operating_point) for result in results]
     rows += [_unknown_row(exam_id, ones) for exam_id, ones in lost.items()]
     # The csv module quotes a lone carriage return only where lines end with one, as RFC 4180 wants them to.
     table = io.StringIO()
@@ -97,6 +106,7 @@ class _Row:
     priority: Priority
     category: int | None
     score: float | None
+    recall: str
     laterality: str
     view: str
     status: Status
@@ -110,6 +120,7 @@ class _Row:
             self.priority.value,
             str(self.category or ""),
             "" if self.score is None else f"{self.score:.6g}",
+            self.recall,
             self.laterality,
             self.view,
             self.status.value,
@@ -129,7 +140,7 @@ def _order(row: _Row) -> tuple[int, bool, int, float, date, str]:
     )
 
 
-def _row(result: ExamResult, lost: list[InstanceRejection]) -> _Row:
+def _row(result: ExamResult, lost: list[InstanceRejection], point: OperatingPoint | None) -> _Row:
     top = next((region for region in result.regions if region.region_id == result.top_region_id), None)
     return _Row(
         exam_id=result.exam_id,
@@ -137,11 +148,18 @@ def _row(result: ExamResult, lost: list[InstanceRejection]) -> _Row:
         priority=priority(result),
         category=result.category,
         score=result.score,
+        recall=_recall(result.score, point),
         laterality=top.laterality.value if top else "",
         view=top.view.value if top else "",
         status=result.status,
         reason=str(result.rejection or "") or _incomplete(result, lost),
     )
+
+
+def _recall(score: float | None, point: OperatingPoint | None) -> str:
+    if score is None or point is None:
+        return ""
+    return "yes" if score >= point.threshold else "no"
 
 
 def _incomplete(result: ExamResult, lost: list[InstanceRejection]) -> str:
@@ -160,6 +178,7 @@ def _unknown_row(exam_id: str, lost: list[InstanceRejection]) -> _Row:
         priority=Priority.MEDIUM,
         category=None,
         score=None,
+        recall="",
         laterality="",
         view="",
         status=Status.FAILED if failed else Status.REJECTED,

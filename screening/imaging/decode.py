@@ -31,6 +31,7 @@ from pydicom.dataset import Dataset
 from screening.dicomfile import PIXEL_DATA, DicomFile, integer, open_dicom, text, values
 from screening.errors import ImageError
 from screening.imaging.display import DISPLAY_KEYWORDS, display
+from screening.imaging.functional_groups import GROUP_KEYWORDS, frame_headers
 
 MAX_SIDE = 20_000
 MAX_PIXELS = 100_000_000
@@ -117,7 +118,7 @@ def decode_stored(path: Path, frame: int = 0) -> npt.NDArray[np.uint16] | npt.ND
     """
     with open_dicom(path, PIXEL_KEYWORDS) as file:
         pixel_format = PixelFormat.of(file.dataset)
-        raw = _decode_frame(file, pixel_format, frame, threads=2)
+        raw = FrameReader(file, pixel_format).raw(frame, threads=2)
     table = pixel_format.stored_values().astype(np.int16 if pixel_format.signed else np.uint16)
     return cv2.LUT(raw, table)  # type: ignore[return-value]  # of the table's type, which OpenCV does not tell
 
@@ -129,10 +130,11 @@ def load_display(path: Path, frame: int = 0, *, threads: int = 2) -> npt.NDArray
     LUT, else window; else the image's range of values), inversion for MONOCHROME1, padding black. `threads` is for the
     one decoder that can use several (JPEG 2000). Raises `ImageError`, with a sentence on what is wrong.
     """
-    with open_dicom(path, PIXEL_KEYWORDS) as file:
+    with open_dicom(path, PIXEL_KEYWORDS | GROUP_KEYWORDS) as file:
         pixel_format = PixelFormat.of(file.dataset)
-        raw = _decode_frame(file, pixel_format, frame, threads)
-        return display(raw, pixel_format.stored_values(), file.dataset, inverted=pixel_format.inverted)
+        raw = FrameReader(file, pixel_format).raw(frame, threads)
+        header = frame_headers(file.dataset, pixel_format.frames)[frame]
+        return display(raw, pixel_format.stored_values(), header, inverted=pixel_format.inverted)
 
 
 def check_pixel_data(file: DicomFile, pixel_format: PixelFormat) -> None:
@@ -156,28 +158,41 @@ def check_pixel_data(file: DicomFile, pixel_format: PixelFormat) -> None:
         raise ImageError("the pixel data are truncated: the file ends before they do; send the image again")
 
 
-def _decode_frame(file: DicomFile, pixel_format: PixelFormat, frame: int, threads: int) -> _Raw:
-    """The bit patterns of one frame as unsigned integers of Bits Allocated."""
-    if file.transfer_syntax not in SUPPORTED_SYNTAXES:
-        raise ImageError(f"the transfer syntax {file.transfer_syntax.name} is not supported")
-    check_pixel_data(file, pixel_format)
-    if not 0 <= frame < pixel_format.frames:
-        raise ImageError(f"frame {frame} is asked for, but the image has {pixel_format.frames}")
-    codec = _CODECS.get(file.transfer_syntax)
-    if codec is None:
-        return _native_frame(file, pixel_format, frame)
-    encoded = _encapsulated_frame(file, pixel_format.frames, frame)
-    try:
-        raw = codec(encoded, pixel_format, threads)
-    except ImageError:
-        raise
-    except Exception as error:  # each codec has exceptions of its own; a corrupt codestream fails this image alone
-        raise ImageError(f"the compressed pixel data are corrupt ({type(error).__name__}); send the image again") from (
-            error
-        )
-    if raw.shape != (pixel_format.rows, pixel_format.columns):
-        raise ImageError("the compressed pixel data decode to another size than the header declares")
-    return _as_patterns(raw, pixel_format.bits_allocated)
+class FrameReader:
+    """The frames of an open file, decoded one at a time: a volume never lies in memory as a whole.
+
+    Raises `ImageError` for pixel data that cannot hold the frames that the header declares, as far as that can be told
+    without reading them.
+    """
+
+    def __init__(self, file: DicomFile, pixel_format: PixelFormat) -> None:
+        if file.transfer_syntax not in SUPPORTED_SYNTAXES:
+            raise ImageError(f"the transfer syntax {file.transfer_syntax.name} is not supported")
+        check_pixel_data(file, pixel_format)
+        self._file, self._format = file, pixel_format
+        self._codec = _CODECS.get(file.transfer_syntax)
+        self._places: list[list[tuple[int, int]]] | None = None
+
+    def raw(self, frame: int, threads: int = 1) -> _Raw:
+        """The bit patterns of one frame (0-based) as unsigned integers of Bits Allocated: (rows, columns)."""
+        if not 0 <= frame < self._format.frames:
+            raise ImageError(f"frame {frame} is asked for, but the image has {self._format.frames}")
+        if self._codec is None:
+            return _native_frame(self._file, self._format, frame)
+        if self._places is None:
+            self._places = _frame_places(self._file, self._format.frames)
+        encoded = b"".join(self._file.read(offset, length) for offset, length in self._places[frame])
+        try:
+            raw = self._codec(encoded, self._format, threads)
+        except ImageError:
+            raise
+        except Exception as error:  # each codec has exceptions of its own; a corrupt codestream fails this image alone
+            raise ImageError(
+                f"the compressed pixel data are corrupt ({type(error).__name__}); send the image again"
+            ) from error
+        if raw.shape != (self._format.rows, self._format.columns):
+            raise ImageError("the compressed pixel data decode to another size than the header declares")
+        return _as_patterns(raw, self._format.bits_allocated)
 
 
 def _as_patterns(raw: npt.NDArray[Any], bits_allocated: int) -> _Raw:
@@ -205,24 +220,25 @@ def _native_frame(file: DicomFile, pixel_format: PixelFormat, frame: int) -> _Ra
     return swapped[frame * size - start :][:size].reshape(shape)
 
 
-def _encapsulated_frame(file: DicomFile, frames: int, frame: int) -> bytes:
-    """The codestream of one frame, its fragments joined (PS3.5 A.4)."""
+def _frame_places(file: DicomFile, frames: int) -> list[list[tuple[int, int]]]:
+    """(position, length) of the fragments of every frame, which are joined to its codestream (PS3.5 A.4)."""
     table, fragments = _fragments(file)
     if not fragments:
         raise ImageError("the compressed pixel data are empty; send the image again")
     if frames == 1:
-        mine = fragments
-    elif len(fragments) == frames:
-        mine = fragments[frame : frame + 1]
-    else:
-        starts = _offset_table(file.dataset) or table
-        first = fragments[0][0] - 8
-        bounds = [start + first for start in starts]
-        if len(bounds) != frames or not set(bounds) <= {offset - 8 for offset, _ in fragments} or bounds[0] != first:
-            raise ImageError("the offset table does not say where the frames begin; send the image again")
-        after = bounds[frame + 1] if frame + 1 < frames else None
-        mine = [(o, n) for o, n in fragments if o - 8 >= bounds[frame] and (after is None or o - 8 < after)]
-    return b"".join(file.read(offset, length) for offset, length in mine)
+        return [fragments]
+    if len(fragments) == frames:
+        return [[fragment] for fragment in fragments]
+    starts = _offset_table(file.dataset) or table
+    first = fragments[0][0] - 8
+    bounds = [start + first for start in starts]
+    if len(bounds) != frames or not set(bounds) <= {offset - 8 for offset, _ in fragments} or bounds[0] != first:
+        raise ImageError("the offset table does not say where the frames begin; send the image again")
+    after: list[int | None] = [*bounds[1:], None]
+    return [
+        [(o, n) for o, n in fragments if o - 8 >= start and (end is None or o - 8 < end)]
+        for start, end in zip(bounds, after, strict=True)
+    ]
 
 
 def _fragments(file: DicomFile) -> tuple[tuple[int, ...], list[tuple[int, int]]]:

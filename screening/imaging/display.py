@@ -46,6 +46,14 @@ def display(
     `stored` gives the stored value of each pattern (2**bits entries), `dataset` the transforms, `inverted` says that
     the lowest value is white (MONOCHROME1). Raises ImageError for malformed transforms.
     """
+    table = display_table(raw, stored, dataset, inverted=inverted)
+    return cv2.LUT(raw, table)  # type: ignore[return-value]  # as in decode
+
+
+def display_table(
+    raw: npt.NDArray[Any], stored: npt.NDArray[np.int32], dataset: Dataset, *, inverted: bool
+) -> npt.NDArray[np.uint16]:
+    """What `display` looks every bit pattern up in: uint16 (2**bits). Other frames of a volume may be shown by it."""
     padding = padding_values(dataset, stored)
     linear = modality_transform(dataset, stored)
     shown = voi_transform(dataset, linear)
@@ -54,7 +62,7 @@ def display(
     if inverted:
         shown = 1.0 - shown
     shown[padding] = 0.0
-    return cv2.LUT(raw, np.rint(shown * WHITE).astype(np.uint16))  # type: ignore[return-value]  # as in decode
+    return np.rint(shown * WHITE).astype(np.uint16)
 
 
 def padding_values(dataset: Dataset, stored: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

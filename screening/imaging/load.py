@@ -13,6 +13,7 @@ from screening.imaging.decode import load_display
 from screening.imaging.prepare import Preparation, Prepared, prepare
 from screening.imaging.quality import assess, laterality_conflict
 from screening.imaging.reduce import reduced
+from screening.imaging.slabs import Slab
 from screening.result import Reason, Rejection, Status
 
 PREVIEW_ROWS = 1000
@@ -20,8 +21,26 @@ PREVIEW_ROWS = 1000
 
 
 @dataclass(frozen=True)
+class PreparedVolume:
+    """A volume as the network reads it. `slabs`: where each is; `images`: float32 (slabs, rows, columns), as of
+    `Prepared`, all on one scale. `positions_mm`: of each place (see `Stack`).
+    `previews`: uint8 (places, rows, columns), every frame as displayed, reduced, in source orientation;
+    `preview_scale`: their pixels per source pixel, (column, row).
+    """
+
+    slabs: tuple[Slab, ...]
+    images: npt.NDArray[np.float32]
+    positions_mm: tuple[float, ...]
+    previews: npt.NDArray[np.uint8]
+    preview_scale: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class LoadedImage:
-    """An image ready to be scored (`prepared` and `preview` are set), or not (`rejection` says why)."""
+    """An image ready to be scored (`prepared` and `preview` are set), or not (`rejection` says why).
+
+    Of a volume, `prepared` is its middle slab, and `preview` the maximum of its frames.
+    """
 
     image: Image
     status: Status
@@ -29,6 +48,7 @@ class LoadedImage:
     preview: npt.NDArray[np.uint8] | None = None
     rejection: Rejection | None = None
     warnings: tuple[str, ...] = ()
+    volume: PreparedVolume | None = None
 
 
 def load_image(image: Image, preparation: Preparation) -> LoadedImage:
@@ -36,20 +56,21 @@ def load_image(image: Image, preparation: Preparation) -> LoadedImage:
     try:
         pixels = load_display(image.path, threads=1)  # several images are loaded at once
     except ImageError as error:
-        return _unscored(image, Status.FAILED, Reason.UNREADABLE, f"{image.path.name}: {error}")
+        return unscored(image, Status.FAILED, Reason.UNREADABLE, f"{image.path.name}: {error}")
     if pixels.min() == pixels.max():
-        return _unscored(image, Status.REJECTED, Reason.CONSTANT, "all pixels have the same value")
+        return unscored(image, Status.REJECTED, Reason.CONSTANT, "all pixels have the same value")
     try:
         upside_down = len(image.patient_orientation) == 2 and image.patient_orientation[1].startswith("H")
         prepared = prepare(pixels, image.pixel_spacing_mm, preparation, flip_y=upside_down)
     except ImageError as error:
-        return _unscored(image, Status.REJECTED, Reason.NO_BREAST, str(error))
+        return unscored(image, Status.REJECTED, Reason.NO_BREAST, str(error))
     conflict = laterality_conflict(prepared, image)
     warnings = (*image.warnings, *([conflict] if conflict else []), *assess(pixels, prepared, image))
     return LoadedImage(image, Status.SCORED, prepared, preview(pixels, prepared.mask.inverted), None, warnings)
 
 
-def _unscored(image: Image, status: Status, code: Reason, sentence: str) -> LoadedImage:
+def unscored(image: Image, status: Status, code: Reason, sentence: str) -> LoadedImage:
+    """An image that ends here, with its reason."""
     return LoadedImage(image, status, rejection=Rejection(code, sentence), warnings=image.warnings)
 
 

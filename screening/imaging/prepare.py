@@ -53,17 +53,41 @@ def prepare(
     left out), so that a vendor's window or look-up table matters little. Raises `ImageError` when there is no breast,
     the breast's pixels are constant, or its size is implausible for the spacing.
     """
+    cut = cut_out(pixels, spacing_mm, preparation, flip_y)
+    resampled = cut.resampled(pixels)
+    return Prepared(normalised(resampled, cut.inside, preparation), cut.inside, cut.geometry, cut.mask)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a breast is cut out, from its own image or from others that lie exactly over it (frames of a volume).
+
+    `inside`: bool (rows, columns), the breast in prepared pixels. `mask`: the breast in the whole source image.
+    """
+
+    geometry: Geometry
+    inside: npt.NDArray[np.bool_]
+    mask: BreastMask
+
+    def resampled(self, pixels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """Prepared rows x columns of `pixels`, unsigned integers as displayed: dense tissue bright, else unchanged."""
+        g = self.geometry
+        crop = pixels[g.y0 : g.y0 + g.height, g.x0 : g.x0 + g.width]
+        shrinks = g.scale[0] >= 1 and g.scale[1] >= 1
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        found: npt.NDArray[Any] = cv2.resize(crop, (g.columns, g.rows), interpolation=interpolation)
+        found = _mirrored(found, g).astype(np.float32)
+        return np.float32(np.iinfo(pixels.dtype).max) - found if self.mask.inverted else found
+
+
+def cut_out(
+    pixels: npt.NDArray[np.integer], spacing_mm: tuple[float, float], preparation: Preparation, flip_y: bool = False
+) -> Cut:
+    """Find the breast to cut out; parameters and errors as of `prepare`."""
     mask = find_breast(pixels)
     geometry = _geometry(mask, pixels.shape, spacing_mm, preparation, flip_y)
     inside = _crop(mask.mask.astype(np.uint8), _on_mask(geometry, mask), geometry, cv2.INTER_LINEAR) > 0
-    crop = pixels[geometry.y0 : geometry.y0 + geometry.height, geometry.x0 : geometry.x0 + geometry.width]
-    shrinks = geometry.scale[0] >= 1 and geometry.scale[1] >= 1
-    size = (geometry.columns, geometry.rows)
-    resampled: npt.NDArray[Any] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    resampled = _mirrored(resampled, geometry).astype(np.float32)
-    if mask.inverted:
-        resampled = np.float32(np.iinfo(pixels.dtype).max) - resampled
-    return Prepared(_normalised(resampled, inside, preparation), inside, geometry, mask)
+    return Cut(geometry, inside, mask)
 
 
 def _geometry(
@@ -127,18 +151,19 @@ def _mirrored(image: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[Any]:
     return np.ascontiguousarray(image[::-1] if geometry.flip_y else image)
 
 
-def _normalised(
+def normalised(
     image: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_], preparation: Preparation
 ) -> npt.NDArray[np.float32]:
     """Map the breast's 1st and 99.7th percentile to 0.05 and 1; outside is 0.
 
+    `image`: (rows, columns), or several images (…, rows, columns) that lie over one another and share one scale.
     The rim of 5 mm, where the breast thins out, has no say; nor does the background, whatever is written on it.
     """
     rim = max(1, round(5.0 / preparation.pixel_spacing_mm))
     distance = cv2.distanceTransform(np.pad(inside, 1, constant_values=True).astype(np.uint8), cv2.DIST_L2, 3)
-    core = image[distance[1:-1, 1:-1] > rim]
+    core = image[..., distance[1:-1, 1:-1] > rim]
     if core.size < 256:
-        core = image[inside]
+        core = image[..., inside]
     low, high = np.percentile(core, [1.0, 99.7])
     if high <= low:
         raise ImageError("the breast's pixels are constant")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from screening.exam import Image, Laterality, View
 from screening.imaging.geometry import Geometry
 from screening.imaging.mask import BreastMask, Side
-from screening.imaging.prepare import Prepared
+from screening.imaging.prepare import Cut, Prepared
 
 SIDE_CONFIDENCE = 0.3
 """Below it the pixels do not say where the chest wall is: 0.3 % of digital images, whose breasts fill the frame. Above
@@ -46,6 +46,9 @@ IMPLANT_CM2, IMPLANT_CONTRAST = 15.0, 0.4
 """Area, and step in prepared brightness at its border, of what can only be an implant or a foreign body. Marks every
 implant in the field (half of the images labelled so; the others displace it), no other digital image, 1 % of the
 contrast set (cancers of 16 to 33 cm²) and 3 % of films, where dense tissue saturates."""
+
+WRONG_SIDE = "The chest wall is seen"
+"""How the sentence begins that says so of the other side."""
 
 _FINE_MM = 0.5
 """Spacing of the image that sharpness and outline are judged on."""
@@ -86,7 +89,7 @@ def assess(pixels: npt.NDArray[np.integer], prepared: Prepared, image: Image) ->
     return tuple(warnings)
 
 
-def laterality_conflict(prepared: Prepared, image: Image) -> str | None:
+def laterality_conflict(prepared: Prepared | Cut, image: Image) -> str | None:
     """A sentence where the pixels show the chest wall on another side than the header says; None where they agree.
 
     The header's Patient Orientation (PS3.3 C.7.6.1.1.1) counts first: rows that run to the anterior (A) have the chest
@@ -107,7 +110,7 @@ def laterality_conflict(prepared: Prepared, image: Image) -> str | None:
         )
     if seen is expected:
         return None
-    return f"The chest wall is seen at the {seen} edge, against {ground}: mirrored image, or wrong laterality."
+    return f"{WRONG_SIDE} at the {seen} edge, against {ground}: mirrored image, or wrong laterality."
 
 
 def border_contact_mm(mask: BreastMask, geometry: Geometry, spacing_mm: tuple[float, float]) -> tuple[float, ...]:

@@ -20,8 +20,10 @@ from safetensors.torch import load_file, save_file
 from screening.errors import BundleError
 from screening.exam import PresentationIntent
 from screening.imaging.prepare import Preparation
+from screening.imaging.slabs import Projection, Slabbing
 from screening.model.calibration import Calibration
 from screening.model.network import Architecture, Ensemble, MammogramNet
+from screening.model.weights import pack, unpack
 from screening.registry import LOCAL_REGISTRY
 
 CARD, WEIGHTS, CALIBRATION = "bundle.yaml", "model.safetensors", "calibration.yaml"
@@ -48,7 +50,12 @@ class ArchitectureCard(_Strict):
 
 
 class PreparationCard(_Strict):
+    """How images are prepared. `slab_…`: how tomosynthesis volumes become images (see `Slabbing`)."""
+
     pixel_spacing_mm: float = Field(gt=0.02, lt=5)
+    slab_mm: float = Field(default=Slabbing.thickness_mm, ge=1, le=50)
+    slab_step_mm: float = Field(default=Slabbing.step_mm, ge=0.5, le=50)
+    slab_projection: Projection = Slabbing.projection
 
 
 class TrainingData(_Strict):
@@ -89,13 +96,17 @@ class Card(_Strict):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model. `model_id`: name, version and the first twelve digits of `sha256`, as it stands in outputs."""
+    """A loaded model. `model_id`: name, version and the first twelve digits of `sha256`, as it stands in outputs.
+
+    `folder`: where it was loaded from, and other processes can load it; None for one that is only in memory.
+    """
 
     card: Card
     calibration: Calibration
     network: Ensemble
     sha256: str
     device: torch.device
+    folder: Path | None = None
 
     @property
     def model_id(self) -> str:
@@ -105,6 +116,11 @@ class Bundle:
     def preparation(self) -> Preparation:
         return Preparation(self.card.preparation.pixel_spacing_mm)
 
+    @property
+    def slabbing(self) -> Slabbing:
+        card = self.card.preparation
+        return Slabbing(card.slab_mm, card.slab_step_mm, card.slab_projection)
+
 
 def load_bundle(reference: str | Path | None = None, device: torch.device | None = None) -> Bundle:
     """Load a bundle: a folder, `models:/NAME/VERSION` in MLflow's registry, or None for the one in the package.
@@ -112,7 +128,7 @@ def load_bundle(reference: str | Path | None = None, device: torch.device | None
     Every file is checked against its SHA-256 before it is parsed. Raises `BundleError` when a file is missing,
     changed or malformed.
     """
-    folder = _folder(reference)
+    folder = bundle_folder(reference)
     text = _read(folder / CARD)
     card: Card = _validated(Card, text, folder / CARD)
     for name in (WEIGHTS, CALIBRATION):
@@ -122,26 +138,24 @@ def load_bundle(reference: str | Path | None = None, device: torch.device | None
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = _network(card.architecture, folder)
     network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device)
+    return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device, folder.resolve())
 
 
 def save_bundle(folder: Path, network: Ensemble, calibration: Calibration, card: dict[str, Any]) -> None:
     """Write a bundle to `folder`; `card` is the content of `bundle.yaml` but for `files`, which is filled in.
 
-    Filters are stored in half precision, which halves the bundle and moves a logit less than computing in bfloat16
-    does; norms and biases stay as they are.
+    Its weights are packed (`screening.model.weights`), which moves a logit about as much as computing in bfloat16 does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = network.state_dict()
-    weights = {n: (tensor.half() if tensor.ndim > 1 else tensor).contiguous() for n, tensor in state.items()}
-    save_file(weights, folder / WEIGHTS)
+    save_file(pack(network.state_dict()), folder / WEIGHTS)
     _write_yaml(folder / CALIBRATION, calibration.model_dump(mode="json"))
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, CALIBRATION)}
     checked = Card.model_validate(card | {"files": files})
     _write_yaml(folder / CARD, checked.model_dump(mode="json"))
 
 
-def _folder(reference: str | Path | None) -> Path:
+def bundle_folder(reference: str | Path | None) -> Path:
+    """The folder of the bundle that `load_bundle` would load. Raises `BundleError` where there is none."""
     if reference is None:
         return BUNDLED
     if str(reference).startswith(REGISTRY):
@@ -178,8 +192,8 @@ def _network(card: ArchitectureCard, folder: Path) -> Ensemble:
         sentence = f"architecture.backbone: timm cannot build {card.backbone!r} with features of stride 8 to 32"
         raise BundleError(f"{folder / CARD}: {sentence}") from error
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:  # their messages list every weight
+        network.load_state_dict(unpack(load_file(folder / WEIGHTS)))
+    except (SafetensorError, RuntimeError, KeyError) as error:  # their messages list every weight
         raise BundleError(f"{folder / WEIGHTS}: does not hold the weights of the architecture in {CARD}") from error
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():

@@ -5,6 +5,8 @@ Three files per image under `heatmaps/EXAM/`, in the orientation in which the im
 - `IMAGE.png`: for people; the mammogram with heatmap, marks, label and the line that says a computer made it,
 - `IMAGE.jpg` and `IMAGE.webp`: for the report; the plain mammogram, and the heatmap alone as a transparent layer.
 
+Volumes have their reading aid beside these (see `frames`).
+
 Colour. A calibrated probability is small where cancers are rare (6 in 1,000 women screened), so colours follow the
 probability relative to a `reference`, usually the exam score from which category 10 begins: from nothing at 0, over
 violet and red, to full yellow at the reference and above, linearly. Opacity grows alike, from 0 at a twenty-fifth of
@@ -28,7 +30,8 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from screening.exam import Image, Laterality, View
+from screening.exam import Image, ImageKind, Laterality, View
+from screening.report.frames import FrameFiles, write_frames
 from screening.result import ExamResult, Heatmap, ImageResult, Region, Status
 from screening.store import write_atomically
 
@@ -102,6 +105,8 @@ def _write_image(out: Path, exam_id: str, result: ImageResult, reference: float)
     }
     for path, content in files.items():
         write_atomically(path, [content], durable=False)
+    if result.image.kind is ImageKind.DBT:
+        write_frames(FrameFiles(paths.plain), result, intensity)
 
 
 def heat_intensity(heatmap: Heatmap | None, image: Image, shape: tuple[int, ...], reference: float) -> Grey:

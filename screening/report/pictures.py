@@ -17,6 +17,8 @@ from screening.report.figures import drawn_regions, outline, picture_paths, show
 from screening.report.hanging import ROWS, Turn, hang, place
 from screening.result import ExamResult, ImageResult, InstanceRejection, Region
 
+_KINDS = {ImageKind.FFDM: "", ImageKind.SYNTHETIC: " synthetic 2D", ImageKind.DBT: " tomosynthesis"}
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -38,7 +40,7 @@ class Picture:
     """One picture of the hanging; without `plain` (a data URI) there is only the `note` to show.
 
     `columns`, `rows`: source pixels. `share`: width in percent of its place, so that all pictures of an exam have one
-    scale. `heat`: data URI of the layer above, or empty.
+    scale. `heat`: data URI of the layer above, or empty. `prior`: the date of an earlier exam that it is of, or empty.
     """
 
     label: str
@@ -52,6 +54,7 @@ class Picture:
     share: float = 100.0
     score: float | None = None
     marks: tuple[Mark, ...] = ()
+    prior: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,18 @@ class ExamPictures:
         self._images = {one.image.image_id: one.image for one in result.images}
         self._breasts: dict[str, BreastMask | None] = {}
 
-    def rows(self, rejections: Iterable[InstanceRejection]) -> tuple[Row, ...]:
+    def rows(self, rejections: Iterable[InstanceRejection], priors: Iterable[ExamPictures] = ()) -> tuple[Row, ...]:
         """Return the pictures in hanging order: CC above MLO above other views, each right breast on the left.
 
-        `rejections` are those of this exam: a view that was rejected says so in its place.
+        `rejections` are those of this exam: a view that was rejected says so in its place. Pictures of `priors`, the
+        same woman's earlier exams, stand after those of this exam in the place of their view.
         """
         reasons = {(one.laterality, one.view): one.rejection.sentence for one in rejections}
-        ordered = sorted(self._result.images, key=lambda one: (list(View).index(one.image.view), one.image.image_id))
-        pictures = [(one.image, self._picture(one)) for one in ordered]
+        pictures = self._pictures()
+        for prior in priors:
+            date = prior._result.exam_date
+            dated = date.isoformat() if date else "unknown date"
+            pictures += [(image, replace(one, prior=dated)) for image, one in prior._pictures() if one.plain]
         widest = max((picture.width_mm for _, picture in pictures), default=0.0)
         rows = []
         for views in ROWS:
@@ -97,24 +104,24 @@ class ExamPictures:
                     for image, picture in pictures
                     if image.laterality is side and image.view in views
                 ]
-                if not found and len(views) == 1:
+                if all(picture.prior for picture in found) and len(views) == 1:
                     sentence = reasons.get((side.value, views[0].value))
                     note = f"not scored: {sentence}" if sentence else "not in this exam"
-                    found = [Picture(viewed(side, views[0]), note)]
+                    found = [Picture(viewed(side, views[0]), note), *found]
                 sides.append(tuple(found))
             if any(sides):
                 rows.append(Row(*sides))
         return tuple(rows)
 
     def place(self, region: Region) -> str:
-        """Say where a region is: its view, roughly where in the breast, and a volume's slices, counted from 1."""
+        """Say where a region is: its view, roughly where in the breast, and a volume's frames, counted from 1."""
         image = self._images[region.image_id]
         words = viewed(region.laterality, region.view)
         breast = self._breast(region.image_id)
         if breast is not None:
             words += f": {place(region, image, breast, hang(image, breast))}"
         if image.kind is ImageKind.DBT:
-            words += f", slices {region.frame_first + 1} to {region.frame_last + 1}"
+            words += f", frames {region.frame_first + 1} to {region.frame_last + 1}, most in {region.frame_peak + 1}"
         return words
 
     def size_mm(self, region: Region) -> tuple[float, float]:
@@ -122,26 +129,34 @@ class ExamPictures:
         row_mm, column_mm = self._images[region.image_id].pixel_spacing_mm
         return region.width * column_mm, region.height * row_mm
 
+    def turn(self, image: Image) -> Turn:
+        """What turns an image of the exam as it hangs."""
+        return hang(image, self._breast(image.image_id))
+
+    def _pictures(self) -> list[tuple[Image, Picture]]:
+        ordered = sorted(self._result.images, key=lambda one: (list(View).index(one.image.view), one.image.image_id))
+        return [(one.image, self._picture(one)) for one in ordered]
+
     def _picture(self, result: ImageResult) -> Picture:
         image = result.image
-        label = viewed(image.laterality, image.view)
+        label = f"{viewed(image.laterality, image.view)}{_KINDS[image.kind]}"
         if result.rejection is not None:
             return Picture(label, f"not scored: {result.rejection.sentence}")
         paths = picture_paths(self._out, self._result.exam_id, image.image_id)
-        plain = _data_uri(paths.plain, "image/jpeg")
+        plain = data_uri(paths.plain, "image/jpeg")
         if not plain:
             return Picture(label, f"score {shown(result.score or 0.0)}; the picture is not in the output folder")
-        turn = hang(image, self._breast(image.image_id))
+        turn = self.turn(image)
         return Picture(
             label=label,
             plain=plain,
-            heat=_data_uri(paths.heat, "image/webp"),
+            heat=data_uri(paths.heat, "image/webp"),
             turn=turn,
             columns=image.columns,
             rows=image.rows,
             width_mm=image.columns * image.pixel_spacing_mm[1],
             score=result.score,
-            marks=tuple(_mark(region, image, turn) for region in drawn_regions(result)),
+            marks=tuple(mark(region, image, turn) for region in drawn_regions(result)),
         )
 
     def _breast(self, image_id: str) -> BreastMask | None:
@@ -157,7 +172,8 @@ class ExamPictures:
         return self._breasts[image_id]
 
 
-def _mark(region: Region, image: Image, turn: Turn) -> Mark:
+def mark(region: Region, image: Image, turn: Turn) -> Mark:
+    """A region as it is drawn over the picture of its image."""
     points = [turn.apply(x, y, image.columns, image.rows) for x, y in outline(region)]
     below = min(y for _, y in points) < 0.04 * image.rows
     x, y = (max if below else min)(points, key=lambda point: point[1])
@@ -172,7 +188,7 @@ def _mark(region: Region, image: Image, turn: Turn) -> Mark:
     )
 
 
-def _data_uri(path: Path, media_type: str) -> str:
+def data_uri(path: Path, media_type: str) -> str:
     """Return a file as a data URI, or nothing if it is not there."""
     try:
         content = path.read_bytes()

@@ -19,8 +19,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from screening.model.calibration import OperatingPoint
 from screening.report.figures import MARKS_PER_IMAGE, NOTICE, colour_stops, shown, viewed
+from screening.report.frames import hue_stops
+from screening.report.montage import Montage, montages
 from screening.report.pictures import ExamPictures, Row
+from screening.report.priors import PriorExams, PriorLine
 from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Status
 from screening.store import BatchSummary, write_atomically
 
@@ -44,6 +48,7 @@ class _Line:
     top: str
     warnings: tuple[str, ...]
     anchor: str = ""
+    priors: tuple[PriorLine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class _Section:
     rows: tuple[Row, ...]
     regions: tuple[_RegionLine, ...]
     more_regions: int
+    montages: tuple[Montage, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def write_report(
     card: Mapping[str, Any],
     show_all: bool = False,
     picture_limit: int = 200,
+    operating_point: OperatingPoint | None = None,
 ) -> None:
     """Write `report.html` into `out`, whole or not at all.
 
@@ -106,12 +113,29 @@ def write_report(
         Give every scored exam its pictures, not only those of category 8 and above.
     picture_limit
         At most this many exams have pictures, the most suspicious first (four views take about 0.3 MB of the page).
+    operating_point
+        The site's: exams that reach it are marked for recall.
 
     Raises
     ------
     StoreError
         If `out` cannot be written.
     """
+    with PriorExams(out) as priors:
+        _write(out, results, rejections, batch, card, show_all, picture_limit, operating_point, priors)
+
+
+def _write(
+    out: Path,
+    results: Iterable[ExamResult],
+    rejections: Iterable[InstanceRejection],
+    batch: BatchSummary,
+    card: Mapping[str, Any],
+    show_all: bool,
+    picture_limit: int,
+    operating_point: OperatingPoint | None,
+    priors: PriorExams,
+) -> None:
     rejected = list(rejections)
     by_exam = defaultdict(list)
     for rejection in rejected:
@@ -126,7 +150,7 @@ def write_report(
         if result.status is not Status.SCORED:
             unscored_exams.append(replace(result, images=()))
             continue
-        lines[result.exam_id] = _line(result, by_exam[result.exam_id])
+        lines[result.exam_id] = _line(result, by_exam[result.exam_id], priors.lines(result))
         if show_all or (result.category or 0) >= PICTURED_FROM_CATEGORY:
             wanted += 1
             pictured.append(result)
@@ -146,12 +170,15 @@ def write_report(
         marks_per_image=MARKS_PER_IMAGE,
         first_category=PICTURED_FROM_CATEGORY,
         colours=", ".join(colour_stops()),
+        hues=", ".join(hue_stops()),
         show_all=show_all,
+        point=operating_point,
+        recalled={line.exam_id for line in worklist if operating_point and line.score >= operating_point.threshold},
         worklist=worklist,
         by_category=_by_category(worklist),
         not_pictured=wanted - len(pictured),
         # A generator: the page is written exam by exam.
-        sections=(_section(out, result, lines[result.exam_id], by_exam[result.exam_id]) for result in pictured),
+        sections=(_section(out, result, lines[result.exam_id], by_exam[result.exam_id], priors) for result in pictured),
         unscored_exams=sorted(unscored_exams, key=lambda result: (result.status.value, result.exam_id)),
         unscored=unscored[:_UNSCORED_LINES],
         more_unscored=max(0, len(unscored) - _UNSCORED_LINES),
@@ -182,7 +209,7 @@ def _most_suspicious_first(result: ExamResult) -> tuple[float, str]:
     return -(result.score or 0.0), result.exam_id
 
 
-def _line(result: ExamResult, rejections: list[InstanceRejection]) -> _Line:
+def _line(result: ExamResult, rejections: list[InstanceRejection], priors: tuple[PriorLine, ...]) -> _Line:
     tops = [region for region in result.regions if region.region_id == result.top_region_id]
     return _Line(
         exam_id=result.exam_id,
@@ -193,6 +220,7 @@ def _line(result: ExamResult, rejections: list[InstanceRejection]) -> _Line:
         density=result.density or "",
         top=viewed(tops[0].laterality, tops[0].view) if tops else "",
         warnings=tuple(_warnings(result, rejections)),
+        priors=priors,
     )
 
 
@@ -215,13 +243,18 @@ def _top_place(out: Path, result: ExamResult) -> str:
     return next((pictures.place(one) for one in result.regions if one.region_id == result.top_region_id), "")
 
 
-def _section(out: Path, result: ExamResult, line: _Line, rejections: list[InstanceRejection]) -> _Section:
+def _section(
+    out: Path, result: ExamResult, line: _Line, rejections: list[InstanceRejection], priors: PriorExams
+) -> _Section:
     pictures = ExamPictures(out, result)
+    beside = [ExamPictures(priors.out, prior) for prior in priors.before(result)]
     table = []
     for region in result.regions[:_REGION_LINES]:
         width, height = pictures.size_mm(region)
         table.append(_RegionLine(region.rank, pictures.place(region), f"{width:.0f} x {height:.0f}", region.score))
-    return _Section(line, pictures.rows(rejections), tuple(table), max(0, len(result.regions) - _REGION_LINES))
+    rows = pictures.rows(rejections, beside)
+    more = max(0, len(result.regions) - _REGION_LINES)
+    return _Section(line, rows, tuple(table), more, montages(out, result))
 
 
 def _unscored_file(rejection: InstanceRejection) -> _Unscored:

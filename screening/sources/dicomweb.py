@@ -17,6 +17,8 @@ from screening.sources.multipart import BrokenOffError, Multipart
 from screening.sources.spool import Spool, Study, StudyError, is_uid
 
 _STUDY, _MODALITIES, _INSTANCES = "0020000D", "00080061", "00201208"
+_DATE, _PATIENT = "00080020", "00100020"
+_MODALITY, _IN_SERIES = "00080060", "00201209"
 _PAGE = 100
 
 
@@ -28,19 +30,30 @@ class DicomWebClient:
         self._url = destination.url.removesuffix("/studies") + "/studies"
         self._web = WebSession(destination, credentials)
 
-    def find(self, dates: str) -> Iterator[Study]:
+    def find(self, dates: str, patient_id: str = "") -> Iterator[Study]:
         """Search page by page until one brings nothing new: a service may give fewer than it is asked for."""
         seen: set[str] = set()
         offset = 0
-        while page := self._page(dates, offset):
+        while page := self._page(dates, patient_id, offset):
             uids = {_study(one).uid for one in page} - {""}
             if offset and uids <= seen:
                 return
             for one in filter(_has_mammograms, page):
-                if (study := _study(one)).uid not in seen:
+                study = _study(one)
+                # A service may take signs in an ID for wildcards, or not match it at all.
+                if study.uid not in seen and (not patient_id or first(one, _PATIENT) == patient_id):
                     yield study
             seen |= uids
             offset += len(page)
+
+    def count(self, study_uid: str) -> int | None:
+        """Search at series level: what lies beside the mammograms, our own results too, is not counted."""
+        series = self._search(
+            f"{self._url}/{study_uid}/series", {"includefield": "NumberOfSeriesRelatedInstances", "limit": str(_PAGE)}
+        )
+        counts = [first(one, _IN_SERIES) for one in series if first(one, _MODALITY) == "MG"]
+        numbers = [int(one) for one in counts if isinstance(one, int) or (isinstance(one, str) and one.isdecimal())]
+        return sum(numbers) if numbers and len(numbers) == len(counts) else None
 
     def fetch(self, study: Study, spool: Spool) -> None:
         """Retrieve all instances of a study in one request, each in the transfer syntax that the PACS has it in."""
@@ -57,17 +70,21 @@ class DicomWebClient:
             except BrokenOffError as error:
                 raise UnreachableError(f"{self._name} cut the connection half-way") from error
 
-    def _page(self, dates: str, offset: int) -> list[dict[str, Any]]:
+    def _page(self, dates: str, patient_id: str, offset: int) -> list[dict[str, Any]]:
         query = {
+            **({"PatientID": patient_id} if patient_id else {}),
             "StudyDate": dates,
             "ModalitiesInStudy": "MG",
             "includefield": "NumberOfStudyRelatedInstances",
             "limit": str(_PAGE),
             "offset": str(offset),
         }
-        with self._web.ask("GET", self._url, params=query, headers={"Accept": "application/dicom+json"}) as response:
+        return self._search(self._url, query)
+
+    def _search(self, url: str, query: dict[str, str]) -> list[dict[str, Any]]:
+        with self._web.ask("GET", url, params=query, headers={"Accept": "application/dicom+json"}) as response:
             status = response.status_code
-            if status == 204:
+            if status == 204 or (status == 404 and url != self._url):  # it does not have this study
                 return []
             if status != 200:
                 self._web.check(status, "QIDO-RS")
@@ -78,7 +95,7 @@ class DicomWebClient:
         except (ValueError, RecursionError) as error:
             raise RefusedError(f"{self._name} does not answer in DICOM JSON; check the URL") from error
         if not isinstance(content, list):
-            raise RefusedError(f"{self._name} does not answer with a list of studies; check the URL")
+            raise RefusedError(f"{self._name} does not answer with a list; check the URL")
         return [one for one in content if isinstance(one, dict)]
 
     def _boundary(self, response: requests.Response) -> str:
@@ -91,9 +108,9 @@ class DicomWebClient:
 
 
 def _study(found: dict[str, Any]) -> Study:
-    uid, instances = first(found, _STUDY), str(first(found, _INSTANCES))
+    uid, instances, date = first(found, _STUDY), str(first(found, _INSTANCES)), first(found, _DATE)
     counted = len(instances) < 10 and instances.isdecimal()
-    return Study(str(uid) if is_uid(uid) else "", int(instances) if counted else None)
+    return Study(str(uid) if is_uid(uid) else "", int(instances) if counted else None, str(date or ""))
 
 
 def _has_mammograms(found: dict[str, Any]) -> bool:

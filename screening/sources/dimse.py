@@ -98,12 +98,31 @@ class DimseClient:
         self._listener = listener
         self._contexts = storage_contexts(sop_classes)
 
-    def find(self, dates: str) -> Iterator[Study]:
+    def find(self, dates: str, patient_id: str = "") -> Iterator[Study]:
         """Search at study level."""
         asked = _identifier("")
         asked.StudyDate = dates
         asked.ModalitiesInStudy = "MG"
         asked.NumberOfStudyRelatedInstances = ""
+        if patient_id:
+            asked.PatientID = patient_id
+        for found in self._search(asked):
+            # A peer may take signs in an ID for wildcards, or not match it at all.
+            if not _has_mammograms(found) or (patient_id and _value(found, "PatientID") != patient_id):
+                continue
+            yield _study(found)
+
+    def count(self, study_uid: str) -> int | None:
+        """Search at series level: what lies beside the mammograms, our own results too, is not counted."""
+        asked = _identifier(study_uid)
+        asked.QueryRetrieveLevel = "SERIES"
+        asked.SeriesInstanceUID = asked.Modality = asked.NumberOfSeriesRelatedInstances = ""
+        series = [one for one in self._search(asked) if _value(one, "Modality") == "MG"]
+        counts = [_number(one, "NumberOfSeriesRelatedInstances") for one in series]
+        known = [one for one in counts if one is not None]
+        return sum(known) if known and len(known) == len(counts) else None
+
+    def _search(self, asked: Dataset) -> Iterator[Dataset | None]:
         model = StudyRootQueryRetrieveInformationModelFind
         with associated(self._destination, self._credentials, [(model, _UNCOMPRESSED)]) as association:
             self._check_offered(association, "C-FIND")
@@ -113,8 +132,7 @@ class DimseClient:
                     return
                 if number >= _MOST_STUDIES:
                     raise RefusedError(f"{self._name} finds more than {_MOST_STUDIES} studies; ask for fewer days")
-                if found is None or _has_mammograms(found):
-                    yield _study(found)
+                yield found
         raise UnreachableError(f"{self._name} did not end its answer")
 
     def fetch(self, study: Study, spool: Spool) -> None:
@@ -234,12 +252,22 @@ class _Receiver:
 def storage_contexts(sop_classes: Iterable[str] = ()) -> list[tuple[str, tuple[str, ...]]]:
     """Presentation contexts for what may be in a study, at most 127.
 
-    Mammograms have one for each transfer syntax, so that the PACS sends them as it has them; the rest is uncompressed.
+    Mammograms have one for each transfer syntax, so that the PACS sends them as it has them. What else a site scores
+    has one for all, of which the PACS chooses; the rest is uncompressed.
     """
-    scored = tuple(dict.fromkeys([*_MAMMOGRAPHY, *sop_classes]))
-    beside = [one for one in _BESIDE_MAMMOGRAMS if one not in scored]
-    contexts = [(str(one), (str(syntax),)) for one in scored for syntax in sorted(SUPPORTED_SYNTAXES)]
-    return [*contexts, *((str(one), _UNCOMPRESSED) for one in beside)][:_MOST_CONTEXTS]
+    accepted = accepted_contexts(sop_classes)
+    mammograms = [(str(one), (syntax,)) for one in _MAMMOGRAPHY for syntax in accepted.pop(str(one))]
+    return [*mammograms, *accepted.items()][:_MOST_CONTEXTS]
+
+
+def accepted_contexts(sop_classes: Iterable[str] = ()) -> dict[str, tuple[str, ...]]:
+    """What may be in a study, by SOP class: transfer syntaxes in which it is taken.
+
+    Mammograms are taken in all that can be decoded, the rest uncompressed.
+    """
+    scored = dict.fromkeys([*_MAMMOGRAPHY, *sop_classes], tuple(sorted(map(str, SUPPORTED_SYNTAXES))))
+    beside = {one: _UNCOMPRESSED for one in _BESIDE_MAMMOGRAMS if one not in scored}
+    return {str(one): tuple(map(str, syntaxes)) for one, syntaxes in (scored | beside).items()}
 
 
 def _identifier(study_uid: str) -> Dataset:
@@ -251,21 +279,31 @@ def _identifier(study_uid: str) -> Dataset:
 
 def _study(found: Dataset | None) -> Study:
     """A study that was found, whatever stands in the answer; None is one that could not be decoded."""
-    if found is None:
-        return Study("")
-    try:
-        name = text(found, "StudyInstanceUID")
-    except ImageError:
-        return Study("")
-    try:
-        instances = integer(found, "NumberOfStudyRelatedInstances")
-    except ImageError:
-        instances = None
-    return Study(name if is_uid(name) else "", instances)
+    name = _value(found, "StudyInstanceUID")
+    return Study(
+        name if is_uid(name) else "", _number(found, "NumberOfStudyRelatedInstances"), _value(found, "StudyDate")
+    )
 
 
-def _has_mammograms(found: Dataset) -> bool:
+def _value(found: Dataset | None, keyword: str) -> str:
+    """A value of an answer as text, "" where it is absent or malformed."""
+    try:
+        return "" if found is None else text(found, keyword)
+    except ImageError:
+        return ""
+
+
+def _number(found: Dataset | None, keyword: str) -> int | None:
+    try:
+        return None if found is None else integer(found, keyword)
+    except ImageError:
+        return None
+
+
+def _has_mammograms(found: Dataset | None) -> bool:
     """Some services do not match Modalities in Study, and give all studies of the day."""
+    if found is None:
+        return True
     try:
         modalities = texts(found, "ModalitiesInStudy")
     except ImageError:

@@ -27,8 +27,14 @@ Progress = Callable[[int, int], None]
 class Client(Protocol):
     """Asks one PACS; each method raises UnreachableError or RefusedError."""
 
-    def find(self, dates: str) -> Iterable[Study]:
-        """Studies with mammograms and a Study Date in this range ("YYYYMMDD-YYYYMMDD")."""
+    def find(self, dates: str, patient_id: str = "") -> Iterable[Study]:
+        """Studies with mammograms and a Study Date in this range ("YYYYMMDD-YYYYMMDD"), of all women or of one.
+
+        Of studies whose answer has another Patient ID than that which is asked for, none is given.
+        """
+
+    def count(self, study_uid: str) -> int | None:
+        """How many instances of modality MG the PACS has of a study; None where it does not say."""
 
     def fetch(self, study: Study, spool: Spool) -> None:
         """Add the study's instances to the spool. Raises StudyError if the PACS cannot send all of them."""
@@ -62,16 +68,21 @@ def fetch_studies(
     `on_progress` is called with (studies done, studies in all). Raises ScreeningError if the PACS cannot be asked which
     studies it has.
     """
-    studies = _found(client, dates, patience)
+    studies = found_studies(lambda: client.find(dates), patience)
     with spool:  # not before the PACS has answered: it removes what an earlier run fetched
-        failures = tuple(_fetch_all(client, studies, spool, patience, on_progress))
+        failures = tuple(fetch_all(client, studies, spool, patience, on_progress))
     LOG.info("%d studies found, %d fetched, %d failed", len(studies), len(studies) - len(failures), len(failures))
     return Fetched(len(studies), len(studies) - len(failures), failures)
 
 
-def _fetch_all(
-    client: Client, studies: Sequence[Study], spool: Spool, patience: BackOff, on_progress: Progress | None
+def fetch_all(
+    client: Client,
+    studies: Sequence[Study],
+    spool: Spool,
+    patience: BackOff = PATIENCE,
+    on_progress: Progress | None = None,
 ) -> Iterator[Failure]:
+    """Fetch these studies into the open spool as `fetch_studies` does, and yield those that did not come."""
     silent, given_up = 0, ""
     for done, study in enumerate(studies, start=1):
         try:
@@ -90,10 +101,11 @@ def _fetch_all(
             on_progress(done, len(studies))
 
 
-def _found(client: Client, dates: str, patience: BackOff) -> list[Study]:
+def found_studies(search: Callable[[], Iterable[Study]], patience: BackOff = PATIENCE) -> list[Study]:
+    """What a search finds, each study once. Raises ScreeningError if the PACS cannot be asked."""
     for attempt in range(1, patience.most + 1):
         try:
-            answers = list(client.find(dates))
+            answers = list(search())
             break
         except UnreachableError as error:
             if attempt == patience.most:

@@ -19,6 +19,7 @@ from screening.exam import Exam, Image, Laterality, View
 from screening.headers import PARTIAL_VIEW, Instance, header_keywords, read_instance
 from screening.result import InstanceRejection, Reason, Rejection, Status
 from screening.site import SiteProfile
+from screening.sources.series import join_slices
 
 Progress = Callable[[int, int], None]
 
@@ -28,7 +29,9 @@ _STANDARD_VIEWS = (View.CC, View.MLO)
 
 @dataclass(frozen=True)
 class FolderScan:
-    """What a folder holds. `instances`, the files read, is the number of images in exams plus that of rejections."""
+    """What a folder holds. `instances` is the number of images in exams plus that of rejections: the files read, where
+    the slices of a volume that is stored as a series count as one.
+    """
 
     exams: tuple[Exam, ...]
     rejections: tuple[InstanceRejection, ...]
@@ -74,7 +77,8 @@ def read_folder(root: Path, profile: SiteProfile, on_progress: Progress | None =
             on_progress(done, len(candidates))
     entries = _reject_mixed_exams(_reject_duplicates(entries))
     rejections = tuple(_instance_rejection(entry) for entry in entries if entry.image is None)
-    return FolderScan(_exams(entries, profile.name), rejections, len(entries))
+    exams = _exams(entries, profile.name)
+    return FolderScan(exams, rejections, len(rejections) + sum(len(exam.images) for exam in exams))
 
 
 def _candidates(root: Path) -> Iterator[_Entry]:
@@ -249,7 +253,8 @@ def _exams(entries: Iterable[_Entry], site: str) -> tuple[Exam, ...]:
         if entry.image is not None and entry.instance is not None:
             groups[entry.instance.exam_id].append((entry.instance, entry.image))
     exams = []
-    for exam_id, members in groups.items():
+    for exam_id, files in groups.items():
+        members = join_slices(files)
         images = tuple(sorted((image for _, image in members), key=_hanging_order))
         dates = [instance.exam_date for instance, _ in members if instance.exam_date is not None]
         manufacturers = sorted({instance.manufacturer for instance, _ in members if instance.manufacturer})

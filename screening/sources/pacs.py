@@ -50,7 +50,7 @@ def pacs_address(source: str, rules: DeliveryRules) -> PacsAddress:
     move_to = values.get("move_to")
     if move_to is not None and not destination.url.startswith("dicom"):
         raise ConfigError("SOURCE: move_to is for dicom:// and dicom-tls://, not for DICOMweb")
-    return PacsAddress(destination, _dates(values.get("date", "")), None if move_to is None else _listener(move_to))
+    return PacsAddress(destination, _dates(values.get("date", "")), None if move_to is None else move_target(move_to))
 
 
 def fetch_source(
@@ -70,9 +70,15 @@ def fetch_source(
     for library in ("pynetdicom", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     address = pacs_address(source, profile.delivery)
-    client = _client(address, profile)
+    client = pacs_client(address.destination, profile, address.move_to)
     spool = Spool(out, keep)
     return fetch_studies(client, address.dates, spool, patience, on_progress), spool.folder
+
+
+def source_client(source: str, profile: SiteProfile) -> Client:
+    """What asks the PACS of a source that `is_pacs`. Raises ConfigError as `pacs_address` and `credentials`."""
+    address = pacs_address(source, profile.delivery)
+    return pacs_client(address.destination, profile, address.move_to)
 
 
 def rejections(failures: tuple[Failure, ...], profile: SiteProfile) -> tuple[InstanceRejection, ...]:
@@ -90,15 +96,16 @@ def rejections(failures: tuple[Failure, ...], profile: SiteProfile) -> tuple[Ins
     )
 
 
-def _client(address: PacsAddress, profile: SiteProfile) -> Client:
-    secrets = credentials(address.destination)
-    if address.destination.url.startswith("http"):
-        return DicomWebClient(address.destination, secrets)
+def pacs_client(destination: Destination, profile: SiteProfile, move_to: tuple[str, int] | None = None) -> Client:
+    """What asks this PACS; `move_to`: by C-MOVE to our AE title and port. Raises ConfigError as `credentials`."""
+    secrets = credentials(destination)
+    if destination.url.startswith("http"):
+        return DicomWebClient(destination, secrets)
     # DIMSE takes a moment to import; DICOMweb should not wait for it.
     from screening.sources.dimse import DimseClient, Listener
 
-    listener = None if address.move_to is None else Listener(*address.move_to)
-    return DimseClient(address.destination, secrets, [one.uid for one in profile.sop_classes], listener)
+    listener = None if move_to is None else Listener(*move_to)
+    return DimseClient(destination, secrets, [one.uid for one in profile.sop_classes], listener)
 
 
 def _dates(written: str) -> str:
@@ -115,7 +122,8 @@ def _dates(written: str) -> str:
     return f"{first}-{last or first}"
 
 
-def _listener(written: str) -> tuple[str, int]:
+def move_target(written: str) -> tuple[str, int]:
+    """AE_TITLE:PORT in its parts. Raises ConfigError for a malformed one."""
     match = re.fullmatch(r"([!-\[\]-~]{1,16}):(\d{1,5})", written, re.ASCII)
     if match is None or not 1 <= int(match[2]) <= 65_535:
         raise ConfigError("SOURCE: move_to is our AE title as the PACS knows it, and our port: move_to=AE_TITLE:PORT")

@@ -24,11 +24,13 @@ _OURS_ONLY = 0o700
 class Study:
     """A study that a PACS has: its Study Instance UID, "" if that is invalid, and how many instances it should have.
 
-    `instances` is None where the PACS does not say (Number of Study Related Instances is optional).
+    `instances` is None where the PACS does not say (Number of Study Related Instances is optional); `date` is
+    YYYYMMDD, or "".
     """
 
     uid: str
     instances: int | None = None
+    date: str = ""
 
 
 class StudyError(Exception):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import delete, event, select
-from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy import delete, select
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import Session, selectinload
 
 from screening.errors import StoreError
 from screening.result import ExamResult, InstanceRejection, Reason, Status
 from screening.store.batch import BatchSummary, Counts, Ends
+from screening.store.connect import WRITING, database_engine, database_url, sentences
 from screening.store.convert import exam_result, exam_row, instance_rejection, rejection_row
-from screening.store.files import write_errors
-from screening.store.schema import SCHEMA_VERSION, Base, BatchRow, ExamRow, ImageRow, RejectionRow, VersionRow
+from screening.store.migrate import prepare
+from screening.store.schema import BatchRow, ExamRow, ImageRow, RejectionRow
 
 STORE_NAME = "results.sqlite"
 
@@ -39,15 +38,15 @@ class ResultStore:
     """
 
     def __init__(self, url_or_path: str | Path, busy_seconds: float = 30.0) -> None:
-        url = _url(url_or_path)
+        url = database_url(url_or_path)
         # str(url) hides a password.
         self.name = (url.database if url.get_backend_name() == "sqlite" else None) or str(url)
         try:
-            self._engine = _engine(url, busy_seconds)
+            self._engine = database_engine(url, busy_seconds)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise StoreError(f"The results store {self.name} cannot be opened: {error}.") from error
-        with self._sentences():
-            self._check_version()
+        with sentences(self.name), self._engine.execution_options(**WRITING).begin() as connection:
+            prepare(connection, self.name)
 
     def __enter__(self) -> ResultStore:
         return self
@@ -59,8 +58,31 @@ class ResultStore:
         """Close all connections; SQLite then folds its write-ahead log into the file."""
         self._engine.dispose()
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, which one program at a time writes (SQLite), and not a database server's."""
+        return self._engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction that writes: committed at the end, or as if it had never been."""
+        with sentences(self.name), Session(self._engine.execution_options(**WRITING)) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that reads."""
+        with sentences(self.name), Session(self._engine) as session:
+            yield session
+
     def add(self, result: ExamResult) -> None:
-        """Store one exam in one transaction; an earlier result of the same exam and model is replaced.
+        """Store one exam in one transaction; see `put`."""
+        with self.writing() as session:
+            self.put(session, result)
+
+    @staticmethod
+    def put(session: Session, result: ExamResult) -> None:
+        """Store one exam in a transaction of `writing`; an earlier result of the same exam and model is replaced.
 
         An image that was rejected by an earlier run and now belongs to the exam is no rejection any more; nor is the
         exam as a whole, if it could not be fetched then.
@@ -73,14 +95,15 @@ class ResultStore:
         not_fetched_then = sa.and_(
             RejectionRow.exam_id == result.exam_id, RejectionRow.reason_code == Reason.NOT_FETCHED.value
         )
-        with self._sentences(), Session(self._engine) as session, session.begin():
-            session.execute(delete(ExamRow).where(same))
-            session.execute(delete(RejectionRow).where(now_an_image | not_fetched_then))
-            session.add(exam_row(result))
+        # No row of this transaction is among them, so none needs to be kept up to date.
+        alone = {"synchronize_session": False}
+        session.execute(delete(ExamRow).where(same), execution_options=alone)
+        session.execute(delete(RejectionRow).where(now_an_image | not_fetched_then), execution_options=alone)
+        session.add(exam_row(result))
 
     def add_rejections(self, rejections: Iterable[InstanceRejection]) -> None:
         """Store instances that could not become images; the same file and UIDs replace their earlier row."""
-        with self._sentences(), Session(self._engine) as session, session.begin():
+        with self.writing() as session:
             for rejection in rejections:
                 row = rejection_row(rejection)
                 same = sa.and_(
@@ -95,7 +118,7 @@ class ResultStore:
     def add_batch(self, batch: BatchSummary) -> None:
         """Record that a batch was run, with all that `batch.json` says of it."""
         record = batch.record()
-        with self._sentences(), Session(self._engine) as session, session.begin():
+        with self.writing() as session:
             session.add(
                 BatchRow(
                     site=batch.site,
@@ -109,32 +132,41 @@ class ResultStore:
     def finished(self, model_id: str) -> set[str]:
         """Exam ids that this model scored or rejected; failed exams are worth another try and are left out."""
         query = select(ExamRow.exam_id).where(ExamRow.model_id == model_id, ExamRow.status != Status.FAILED.value)
-        with self._sentences(), Session(self._engine) as session:
+        with self.reading() as session:
             return set(session.scalars(query))
+
+    def done_images(self) -> Iterator[tuple[str, str]]:
+        """Iterate over (exam id, image id) of the exams that any model scored or rejected."""
+        query = select(ExamRow.exam_id, ImageRow.image_id).join(ImageRow).where(ExamRow.status != Status.FAILED.value)
+        with self.reading() as session:
+            yield from session.execute(query.distinct().execution_options(yield_per=1000)).tuples()
+
+    def of_woman(self, woman_id: str, model_id: str) -> tuple[ExamResult, ...]:
+        """All exams of one woman by this model, the latest first; those without a date come last."""
+        query = _whole_exams().where(ExamRow.woman_id == woman_id, ExamRow.model_id == model_id)
+        with self.reading() as session:
+            rows = session.scalars(query.order_by(ExamRow.exam_date.desc().nulls_last(), ExamRow.exam_id))
+            return tuple(exam_result(row) for row in rows)
 
     def results(self, model_id: str | None = None) -> Iterator[ExamResult]:
         """Iterate over the exams, of one model or of all, by exam id; equal to what was added but for the pixels."""
-        query = (
-            select(ExamRow)
-            .options(
-                selectinload(ExamRow.breasts),
-                selectinload(ExamRow.warnings),
-                selectinload(ExamRow.images).selectinload(ImageRow.regions),
-                selectinload(ExamRow.images).selectinload(ImageRow.warnings),
-            )
-            .order_by(ExamRow.exam_id, ExamRow.model_id)
-            .execution_options(yield_per=100)
-        )
+        query = _whole_exams().order_by(ExamRow.exam_id, ExamRow.model_id).execution_options(yield_per=100)
         if model_id is not None:
             query = query.where(ExamRow.model_id == model_id)
-        with self._sentences(), Session(self._engine) as session:
+        with self.reading() as session:
             for row in session.scalars(query):
                 yield exam_result(row)
+
+    def result(self, exam_id: str, model_id: str) -> ExamResult | None:
+        """One exam's result, None if there is none."""
+        with self.reading() as session:
+            row = session.scalar(_whole_exams().where(ExamRow.exam_id == exam_id, ExamRow.model_id == model_id))
+            return None if row is None else exam_result(row)
 
     def rejections(self) -> Iterator[InstanceRejection]:
         """Iterate over the instances that could not become images, by file."""
         query = select(RejectionRow).order_by(RejectionRow.file, RejectionRow.exam_id, RejectionRow.image_id)
-        with self._sentences(), Session(self._engine) as session:
+        with self.reading() as session:
             for row in session.scalars(query.execution_options(yield_per=1000)):
                 yield instance_rejection(row)
 
@@ -151,7 +183,7 @@ class ResultStore:
             ),
             (1, _counting(RejectionRow.status, RejectionRow.reason_code)),
         )
-        with self._sentences(), Session(self._engine) as session:
+        with self.reading() as session:
             for kind, query in queries:
                 ends = (exams, instances)[kind]
                 for status, code, number in session.execute(query):
@@ -165,77 +197,15 @@ class ResultStore:
             reasons=dict(sorted(reasons.items())),
         )
 
-    def _check_version(self) -> None:
-        """Make the tables in an empty database; refuse one of another version or of something else."""
-        with self._engine.begin() as connection:
-            tables = sa.inspect(connection).get_table_names()
-            if not tables:
-                Base.metadata.create_all(connection)
-                connection.execute(sa.insert(VersionRow).values(version=SCHEMA_VERSION))
-                return
-            if VersionRow.__tablename__ not in tables:
-                raise StoreError(f"{self.name} holds another program's tables: give another --out folder or database.")
-            version = connection.scalar(select(VersionRow.version))
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"The results store {self.name} was written by another version of this program (schema {version}, "
-                f"this one uses {SCHEMA_VERSION}): give another --out folder, or use the version that wrote it."
-            )
 
-    @contextlib.contextmanager
-    def _sentences(self) -> Iterator[None]:
-        """Turn what a database raises into a `StoreError`; a broken constraint is a bug and stays what it is."""
-        try:
-            yield
-        except IntegrityError:
-            raise
-        except (DBAPIError, sqlite3.Error) as error:
-            raise StoreError(_database_sentence(error, self.name)) from error
-
-
-def _url(url_or_path: str | Path) -> URL:
-    """Return the database URL; a path's folder is made."""
-    if isinstance(url_or_path, str) and "://" in url_or_path:
-        try:
-            return make_url(url_or_path)
-        except (ArgumentError, ValueError) as error:
-            raise StoreError("The results store's URL cannot be read: write it as dialect://host/database.") from error
-    path = Path(url_or_path)
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return URL.create("sqlite", database=str(path))
-
-
-def _engine(url: URL, busy_seconds: float) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return sa.create_engine(url)
-    engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: sqlite3.Connection, _: object) -> None:
-        # A write-ahead log lets others read while a batch writes; FULL makes a finished exam outlive a power cut.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def _database_sentence(error: DBAPIError | sqlite3.Error, name: str) -> str:
-    """Say what is wrong and what to do; SQLite's own result codes tell the cases apart (sqlite.org/rescode.html)."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    code = getattr(cause, "sqlite_errorname", "")
-    sentences = {
-        "SQLITE_FULL": f"The disk that holds {name} is full: free some space and run again (finished exams are kept).",
-        "SQLITE_READONLY": f"{name} cannot be written: change its permissions or give another --out folder.",
-        "SQLITE_CANTOPEN": f"{name} cannot be opened: check that its folder exists and can be written.",
-        "SQLITE_BUSY": f"{name} is locked by another program: wait until that has ended, then run again.",
-        "SQLITE_NOTADB": f"{name} is not a results store: move that file away or give another --out folder.",
-        "SQLITE_CORRUPT": f"{name} is damaged: move that file away or give another --out folder, and score again.",
-    }
-    for start, sentence in sentences.items():
-        if code.startswith(start):
-            return sentence
-    return f"The results store {name} cannot be read or written: {cause}."
+def _whole_exams() -> Any:
+    """Select exams with all that belongs to them."""
+    return select(ExamRow).options(
+        selectinload(ExamRow.breasts),
+        selectinload(ExamRow.warnings),
+        selectinload(ExamRow.images).selectinload(ImageRow.regions),
+        selectinload(ExamRow.images).selectinload(ImageRow.warnings),
+    )
 
 
 def _counting(status: Any, code: Any) -> Any:

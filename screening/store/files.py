@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from screening.errors import StoreError
 
@@ -22,12 +24,23 @@ def write_atomically(path: Path, chunks: Iterable[bytes], durable: bool = True) 
     StoreError
         If the folder is not writable, the disk is full or writing fails otherwise.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with atomic_file(path, durable) as file:
+        file.writelines(chunks)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the name `path` at the end of the `with` block, and only if that did not fail.
+
+    Arguments and errors as of `write_atomically`.
+    """
+    # Programs on several machines may write the same file.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
-                file.writelines(chunks)
+                yield file
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())

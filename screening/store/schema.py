@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, Double, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
-SCHEMA_VERSION = 1
+REVISION = "0002"
+"""Of the tables below: the last of `migrations/versions`."""
 
 
 class Words(TypeDecorator[str]):
@@ -20,6 +21,10 @@ class Words(TypeDecorator[str]):
     impl = Text
     cache_ok = True
 
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """Order by code points everywhere, as the tables do; PostgreSQL would by the language of its host."""
+        return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
+
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Return `value` as it can be stored."""
         return None if value is None else value.replace("\0", "").encode("utf-8", "backslashreplace").decode("utf-8")
@@ -27,11 +32,6 @@ class Words(TypeDecorator[str]):
 
 class Base(DeclarativeBase):
     type_annotation_map = {str: Words, float: Double}  # noqa: RUF012 - SQLAlchemy reads it from the class
-
-
-class VersionRow(Base):
-    __tablename__ = "schema_version"
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
 class BatchRow(Base):
@@ -151,3 +151,50 @@ class RejectionRow(Base):
     rows: Mapped[int]
     columns: Mapped[int]
     frames: Mapped[int]
+
+
+class LedgerRow(Base):
+    """Where an exam is on its way to a result of one model (`screening.batch.ledger`).
+
+    Times are seconds since 1970 by the runner's clock, for people; nothing is decided by them. `exam`: the exam as
+    JSON, until its end was told (`announced`). `instances`: SOP Instance UID to size, modification time and SHA-256.
+    """
+
+    __tablename__ = "ledger"
+    __table_args__ = (
+        UniqueConstraint("exam_id", "model_id", name="ledger_exam"),
+        sa.Index("ledger_next", "model_id", "state", "key"),
+        sa.Index("ledger_untold", "model_id", "announced", "state"),
+    )
+    key: Mapped[int] = mapped_column(primary_key=True)
+    exam_id: Mapped[str]
+    model_id: Mapped[str]
+    state: Mapped[str]
+    attempts: Mapped[int] = mapped_column(default=0)
+    crashes: Mapped[int] = mapped_column(default=0)
+    runner: Mapped[str | None]
+    host: Mapped[str | None]
+    worker: Mapped[str | None]
+    bundle_sha256: Mapped[str | None]
+    config_sha256: Mapped[str | None]
+    queued: Mapped[float]
+    started: Mapped[float | None]
+    finished: Mapped[float | None]
+    seconds: Mapped[Any] = mapped_column(sa.JSON)
+    reason_code: Mapped[str | None]
+    reason_sentence: Mapped[str | None]
+    fingerprint: Mapped[str]
+    instances: Mapped[Any] = mapped_column(sa.JSON)
+    exam: Mapped[str | None]
+    announced: Mapped[bool] = mapped_column(default=False)
+
+
+class RunnerRow(Base):
+    """A program that claims exams: while it lives, `beat` grows."""
+
+    __tablename__ = "runners"
+    token: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    process: Mapped[int]
+    begun: Mapped[float]
+    beat: Mapped[int] = mapped_column(default=0)

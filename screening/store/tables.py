@@ -8,13 +8,16 @@ as text rather than opening them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 
 from screening.exam import Laterality
 from screening.result import ExamResult, ImageResult, InstanceRejection, Region
 from screening.store.database import ResultStore
-from screening.store.files import write_atomically
+from screening.store.files import atomic_file
 
 # fmt: off
 EXAM_COLUMNS = (
@@ -50,29 +53,55 @@ def write_tables(store: ResultStore, out: Path, model_id: str | None = None) -> 
     StoreError
         If the store cannot be read or `out` cannot be written.
     """
-    exams: list[_SortableLine] = []
-    images: list[_SortableLine] = []
-    regions: list[_SortableLine] = []
-    for result in store.results(model_id):
-        exams.append(((result.exam_id, result.model_id), _line(_exam_cells(result))))
-        for image in result.images:
-            images.append(((result.exam_id, image.image.image_id), _line(_image_cells(result.exam_id, image))))
-            for region in image.regions:
-                key = (result.exam_id, f"{region.rank:09d}")
-                regions.append((key, _line(_region_cells(result.exam_id, region))))
-    for rejection in store.rejections():
-        images.append(((rejection.exam_id, rejection.image_id), _line(_rejection_cells(rejection))))
-    _write_table(out / "exams.csv", EXAM_COLUMNS, exams)
-    _write_table(out / "images.csv", IMAGE_COLUMNS, images)
-    _write_table(out / "regions.csv", REGION_COLUMNS, regions)
+    waiting = _Rejections(store)
+    with ExitStack() as files:
+        exams, images, regions = (
+            files.enter_context(atomic_file(out / f"{name}.csv")) for name in ("exams", "images", "regions")
+        )
+        for file, columns in ((exams, EXAM_COLUMNS), (images, IMAGE_COLUMNS), (regions, REGION_COLUMNS)):
+            file.write(_line(columns).encode())
+        for exam_id, group in groupby(store.results(model_id), key=lambda result: result.exam_id):
+            results = list(group)  # of several models
+            images.writelines(waiting.before(exam_id))
+            of_exam = [image for result in results for image in result.images]
+            found = [region for image in of_exam for region in image.regions]
+            exams.writelines(_sorted((one.model_id, _line(_exam_cells(one))) for one in results))
+            rows = [(one.image.image_id, _line(_image_cells(exam_id, one))) for one in of_exam]
+            images.writelines(_sorted(rows + waiting.of(exam_id)))
+            regions.writelines(_sorted((f"{one.rank:09d}", _line(_region_cells(exam_id, one))) for one in found))
+        images.writelines(waiting.rest())
 
 
-_SortableLine = tuple[tuple[str, str], str]
+_Row = tuple[str, str]
+"""What a line is sorted by within its exam, and the line."""
 
 
-def _write_table(path: Path, columns: tuple[str, ...], lines: list[_SortableLine]) -> None:
-    header = _line(columns)
-    write_atomically(path, (line.encode() for line in (header, *(line for _, line in sorted(lines)))))
+class _Rejections:
+    """Instances that are no images, to be written among the images of exams, which come in order."""
+
+    def __init__(self, store: ResultStore) -> None:
+        lines = ((one.exam_id, one.image_id, _line(_rejection_cells(one))) for one in store.rejections())
+        self._waiting = deque(sorted(lines))
+
+    def before(self, exam_id: str) -> Iterator[bytes]:
+        """The lines of exams that come before this one and have no result."""
+        while self._waiting and self._waiting[0][0] < exam_id:
+            yield self._waiting.popleft()[2].encode()
+
+    def of(self, exam_id: str) -> list[_Row]:
+        """The rows of this exam."""
+        rows = []
+        while self._waiting and self._waiting[0][0] == exam_id:
+            rows.append(self._waiting.popleft()[1:])
+        return rows
+
+    def rest(self) -> Iterator[bytes]:
+        """The lines of exams after the last that has a result."""
+        return (line.encode() for *_, line in self._waiting)
+
+
+def _sorted(rows: Iterable[_Row]) -> Iterator[bytes]:
+    return (line.encode() for _, line in sorted(rows))
 
 
 def _exam_cells(result: ExamResult) -> list[str]:

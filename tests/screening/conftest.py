@@ -36,7 +36,9 @@ def score_cli(bundle_folder: Path) -> Score:
     from screening.cli import app
 
     def run(source: Path | str, out: Path, *options: str, model: Path | str = bundle_folder, columns: int = 300) -> Run:
-        arguments = ["score", str(source), "--out", str(out), "--model", str(model), "--fp32", *options]
+        # Without processes, whose start takes longer than these exams; tests/screening/batch has the others.
+        usual = ["--fp32", "--workers", "0"]
+        arguments = ["score", str(source), "--out", str(out), "--model", str(model), *usual, *options]
         result = CliRunner().invoke(app, arguments, env={"COLUMNS": str(columns)})
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception  # a stack trace that a user would see

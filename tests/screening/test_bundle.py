@@ -57,8 +57,8 @@ def test_saved_bundle_comes_back(tmp_path: Path) -> None:
     assert not loaded.network.training
     weights = loaded.network.state_dict()
     for name, tensor in network.state_dict().items():
-        atol, rtol = (2**-25, 2**-10) if tensor.ndim > 1 else (0, 0)
-        torch.testing.assert_close(weights[name], tensor, atol=atol, rtol=rtol)
+        furthest = float(tensor.abs().max()) / 254 if tensor.ndim > 1 else 0.0
+        torch.testing.assert_close(weights[name], tensor, atol=furthest * 1.001, rtol=0)
 
 
 def test_bundle_is_identified_by_its_cards_hash_which_covers_the_other_files(

@@ -123,7 +123,6 @@ def test_axillary_tail_and_cleavage_are_views_of_their_own(
         ({"ImageType": ["DERIVED", "PRIMARY", "TOMOSYNTHESIS"]}, Reason.TOMOSYNTHESIS),
         ({"ImageType": ["DERIVED", "PRIMARY", "POST_CONTRAST", "SUBTRACTION"]}, Reason.NOT_MAMMOGRAPHY),
         ({"QualityControlImage": "YES"}, Reason.NOT_MAMMOGRAPHY),
-        ({"SOPClassUID": uid.BreastTomosynthesisImageStorage}, Reason.TOMOSYNTHESIS),
         ({"SOPClassUID": uid.BreastProjectionXRayImageStorageForPresentation}, Reason.PROJECTION),
         ({"SOPClassUID": uid.BreastProjectionXRayImageStorageForProcessing}, Reason.PROJECTION),
         ({"SOPClassUID": uid.SecondaryCaptureImageStorage}, Reason.SOP_CLASS),

@@ -483,7 +483,7 @@ def test_times_are_written_in_utc(tmp_path: Path) -> None:
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     ResultStore(tmp_path / STORE_NAME).close()
     with contextlib.closing(sqlite3.connect(tmp_path / STORE_NAME)) as connection, connection:
-        connection.execute("UPDATE schema_version SET version = 99")
+        connection.execute("UPDATE alembic_version SET version_num = '99'")
     with pytest.raises(StoreError, match="written by another version of this program \\(schema 99"):
         ResultStore(tmp_path / STORE_NAME)
 

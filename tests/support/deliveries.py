@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from pydicom import uid
 
 from screening.delivery.context import Delivery, prepare
 from screening.exam import Image, ImageKind, Laterality, View
@@ -25,6 +24,7 @@ from screening.result import (
     Status,
 )
 from tests.support.dicom import mammogram, write_dicom
+from tests.support.tiny_volume import tiny_volume
 
 ROWS, COLUMNS, FRAMES = 120, 80, 12
 CREATED = datetime(2024, 2, 1, 4, 30, tzinfo=UTC)
@@ -73,6 +73,8 @@ class Case:
 CASES = {
     "2d": Case({"RCC": (0.7, 0.2), "RMLO": (0.7, 0.05), "LCC": (0.15,), "LMLO": (0.02,)}),
     "dbt": Case({"RCC": (0.7, 0.35), "RMLO": (0.65,), "LCC": (0.15,)}, dbt=True),
+    "dbt-empty": Case({"RCC": (0.01,), "LMLO": (0.02,)}, dbt=True),
+    "dbt-rejected": Case({}, dbt=True, rejected=("RCC", "LCC", "RMLO", "LMLO")),
     "empty": Case({"RCC": (0.01,), "LMLO": (0.02,)}),
     "optional-only": Case({"RCC": (0.35,), "LMLO": (0.2,)}),
     "partly-rejected": Case({"RCC": (0.7,), "RMLO": (0.7,)}, rejected=("LCC", "LMLO")),
@@ -125,7 +127,8 @@ def rejected_instance(image_id: str = "1.2.3.4") -> InstanceRejection:
 
 def _image(folder: Path, case: Case, number: int, laterality: str, view: str) -> ImageResult:
     pixels = np.zeros((FRAMES, ROWS, COLUMNS) if case.dbt else (ROWS, COLUMNS), np.uint8)
-    dataset = mammogram(pixels, laterality=laterality, view=view, instance=number, **{**_identity(), **_dbt(case)})
+    made = tiny_volume if case.dbt else mammogram
+    dataset = made(pixels, laterality=laterality, view=view, instance=number, **_identity())
     for keyword, value in (case.header or {}).items():
         if value is None:
             delattr(dataset, keyword)
@@ -183,7 +186,3 @@ def _identity() -> dict[str, Any]:
         "SeriesNumber": 1,
         "InstanceNumber": 1,
     }
-
-
-def _dbt(case: Case) -> dict[str, Any]:
-    return {"SOPClassUID": uid.BreastTomosynthesisImageStorage} if case.dbt else {}

@@ -266,7 +266,9 @@ def test_dcmtk_and_dicom3tools_find_nothing_wrong(tmp_path: Path, name: str) -> 
 
 @needs("DicomSRValidator")
 @pytest.mark.parametrize(
-    "case", [ALL, CASES["2d"], CASES["empty"], CASES["rejected"]], ids=["dbt", "2d", "empty", "rejected"]
+    "case",
+    [ALL, *(CASES[name] for name in ("2d", "empty", "rejected", "dbt-empty", "dbt-rejected"))],
+    ids=["dbt", "2d", "empty", "rejected", "dbt-empty", "dbt-rejected"],
 )
 def test_pixelmed_finds_the_templates_kept(tmp_path: Path, case: Case) -> None:
     assert sr_validator(report(tmp_path, case)[2]) == []

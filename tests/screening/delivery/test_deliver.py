@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import dcmread
+from pydicom import dcmread, uid
 from typer import Typer
 from typer.testing import CliRunner
 
-from screening.delivery import deliver
+from screening.delivery import making
 from screening.delivery.commands import join
 from screening.delivery.context import Delivery, prepare
-from screening.delivery.deliver import deliver_exam, deliver_results, log_mode, write_objects
+from screening.delivery.deliver import deliver_exam, deliver_results, log_mode
 from screening.delivery.destinations import Credentials
 from screening.delivery.headers import DeliveryError
+from screening.delivery.making import write_objects
 from screening.delivery.objects import encoded
 from screening.delivery.outbox import Outbox, State
 from screening.delivery.rejection_note import rejection_notes
@@ -80,7 +81,8 @@ def test_repeated_delivery_is_of_the_same_objects_and_queues_nothing(outbox: Out
     (second,) = deliver_results(folder, bundle(), outbox, [PACS])
     assert first.objects == second.objects
     assert (first.queued, second.queued) == (len(OF_2D), 0)
-    assert before == {path: path.read_bytes() for path in (folder / "dicom").rglob("*.dcm")}
+    files = [*(folder / "dicom").rglob("*.dcm"), *(folder / "fhir").iterdir()]
+    assert before == {path: path.read_bytes() for path in files}
 
 
 def test_destination_gets_only_the_kinds_that_it_wants_and_shadow_without_one_keeps_the_files(
@@ -88,7 +90,7 @@ def test_destination_gets_only_the_kinds_that_it_wants_and_shadow_without_one_ke
 ) -> None:
     one = delivery(tmp_path / "exam")
     made = deliver_exam(one, tmp_path / "results", outbox, [])
-    assert (made.queued, len(made.objects)) == (0, len(OF_2D))
+    assert (made.queued, [one.kind for one in made.objects]) == (0, [*OF_2D, "fhir-report"])
     deliver_exam(one, tmp_path / "results", outbox, [PACS, ARCHIVE])
     assert [parcel.kind for parcel in outbox.parcels("pacs")] == OF_2D
     assert [parcel.kind for parcel in outbox.parcels("archive")] == ["cad-sr", "summary-image"]
@@ -103,13 +105,13 @@ def test_object_that_cannot_be_made_is_told_without_quoting_a_header_and_the_oth
     def break_down(*_: object) -> Any:
         raise ValueError(f"cannot encode {WOMAN}")
 
-    monkeypatch.setitem(deliver._MAKERS, ObjectKind.CAD_SR, refuse)
-    monkeypatch.setitem(deliver._MAKERS, ObjectKind.PRESENTATION_STATE, break_down)
+    monkeypatch.setitem(making._MAKERS, ObjectKind.CAD_SR, refuse)
+    monkeypatch.setitem(making._MAKERS, ObjectKind.PRESENTATION_STATE, break_down)
     done = deliver_exam(delivery(tmp_path / "exam"), tmp_path / "results", outbox, [PACS])
     assert done.problems[0] == "cad-sr: a region does not lie in its image"
     assert done.problems[1].startswith("presentation-state: an unforeseen ValueError at test_deliver.py:")
     assert WOMAN not in "".join(done.problems)
-    assert [one.kind for one in done.objects] == ["measurement-report", "summary-image"]
+    assert [one.kind for one in done.objects] == ["measurement-report", "summary-image", "fhir-report"]
     assert done.queued == 2
 
 
@@ -135,7 +137,9 @@ def test_hostile_headers_and_exam_ids_never_become_paths(outbox: Outbox, tmp_pat
         one = prepare(replace(hostile, exam_id=exam_id), bundle(), CREATED)
         done = deliver_exam(one, tmp_path / "results", outbox, [PACS])
         assert done.problems == ()
-        assert {made.path.parent.parent for made in done.objects} == {tmp_path / "results" / "dicom"}
+        *made, report = (one.path for one in done.objects)
+        assert {path.parent.parent for path in made} == {tmp_path / "results" / "dicom"}
+        assert report.parent == tmp_path / "results" / "fhir"
     names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
     assert not [name for name in names if "cron" in name or "script" in name or "escaped" in name or "xxx" in name]
     assert {name.split("/")[0] for name in names} == {"exam", "results"}
@@ -184,6 +188,32 @@ def test_exam_that_is_scored_again_supersedes_what_has_arrived_and_the_pacs_is_t
     assert sorted(str(item.ReferencedSOPInstanceUID) for item in referenced) == sorted(old)
 
 
+@needs("dciodvfy", "DicomSRValidator")
+def test_report_of_a_newer_result_names_the_one_that_it_takes_the_place_of(outbox: Outbox, tmp_path: Path) -> None:
+    before, after = late(tmp_path / "exam")
+    first = deliver_exam(before, tmp_path / "results", outbox, [PACS])
+    assert not any("PredecessorDocumentsSequence" in dcmread(one.path) for one in first.objects[:2])
+    outbox.begin(outbox.parcels())
+    second = deliver_exam(after, tmp_path / "results", outbox, [PACS])
+    for old, new in zip(first.objects[:2], second.objects[:2], strict=True):
+        assert (old.kind, old.sop_class_uid) == (new.kind, new.sop_class_uid)
+        (study,) = dcmread(new.path).PredecessorDocumentsSequence
+        (series,) = study.ReferencedSeriesSequence
+        (item,) = series.ReferencedSOPSequence
+        assert study.StudyInstanceUID == dcmread(old.path).StudyInstanceUID
+        assert series.SeriesInstanceUID == dcmread(old.path).SeriesInstanceUID
+        assert (item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) == (old.sop_class_uid, old.sop_instance_uid)
+        assert dciodvfy(new.path) == []
+    assert sr_validator(second.objects[0].path) == []
+
+
+def test_report_of_a_result_that_nobody_got_is_no_predecessor(outbox: Outbox, tmp_path: Path) -> None:
+    before, after = late(tmp_path / "exam")
+    deliver_exam(before, tmp_path / "results", outbox, [PACS])
+    done = deliver_exam(after, tmp_path / "results", outbox, [PACS])
+    assert not any("PredecessorDocumentsSequence" in dcmread(one.path) for one in done.objects[:2])
+
+
 def test_pacs_that_wants_no_notes_gets_none(outbox: Outbox, tmp_path: Path) -> None:
     before, after = late(tmp_path / "exam")
     quiet = PACS.model_copy(update={"rejection_notes": False})
@@ -205,8 +235,8 @@ def test_object_that_cannot_be_made_this_time_is_not_taken_back(
     def refuse(*_: object) -> Any:
         raise DeliveryError("not this time")
 
-    monkeypatch.setitem(deliver._MAKERS, ObjectKind.CAD_SR, refuse)
-    monkeypatch.setitem(deliver._MAKERS, ObjectKind.PRESENTATION_STATE, refuse)
+    monkeypatch.setitem(making._MAKERS, ObjectKind.CAD_SR, refuse)
+    monkeypatch.setitem(making._MAKERS, ObjectKind.PRESENTATION_STATE, refuse)
     done = deliver_exam(one, tmp_path / "results", outbox, [PACS])
     assert len(done.problems) == 2
     assert done.queued == 0
@@ -311,18 +341,20 @@ def test_send_delivers_once_and_orthanc_gives_every_object_back_identical(
     monkeypatch.setenv("SCREENING_PACS_PASSWORD", "wrong")
     code, stdout, _ = command(*arguments)
     assert code == 1
-    assert "0 sent, 7 waiting" in stdout
+    assert f"0 sent, {len(OF_2D) + 4} waiting" in stdout
     monkeypatch.setenv("SCREENING_PACS_PASSWORD", orthanc.password)
     for _ in range(2):
         code, stdout, stderr = command(*arguments)
         assert code == 0, stdout + stderr
     files = {path.stem: dcmread(path) for path in (out / "dicom").rglob("*.dcm")}
-    assert len(files) == 7
+    assert len(files) == len(OF_2D) + 4
+    # Scoring has written what the store does not keep: one heatmap for each image.
+    assert [one.SOPClassUID for one in files.values()].count(uid.ParametricMapStorage) == 4
     assert orthanc.stored() == files
-    assert orthanc.changes().count("NewInstance") == 7
+    assert orthanc.changes().count("NewInstance") == len(files)
     code, stdout, _ = command("outbox", str(out))
     assert code == 0
-    assert "7 sent" in stdout
+    assert f"{len(files)} sent" in stdout
     for text in (stdout, stderr):
         assert WOMAN not in text
 

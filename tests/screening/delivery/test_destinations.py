@@ -82,6 +82,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"live": [{**PACS, "kinds": ["report"]}]}, "live.0.kinds.0: .*'cad-sr'"),
     ({"live": [{**PACS, "timeout_s": 0}]}, "live.0.timeout_s: "),
+    (
+        {"live": [{"name": "a", "url": "dicom://A@b", "service": "fhir"}]},
+        r"live.0: service fhir needs an http\(s\) URL",
+    ),
+    ({"live": [{**PACS, "service": "fhir", "kinds": ["cad-sr"]}]}, "live.0: kinds are for a PACS"),
+    ({"live": [{**PACS, "service": "ups"}]}, "live.0: service ups needs retrieve_url or retrieve_ae_title"),
+    ({"live": [{**PACS, "service": "ups", "retrieve_ae_title": "A", "workitem_query": "x"}]}, "0.workitem_query: "),
+    ({"patient_system": "numbers"}, "delivery.patient_system: "),
 ]
 
 

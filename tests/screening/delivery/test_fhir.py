@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 
 from screening.delivery.cad_sr import cad_sr
 from screening.delivery.context import DISCLAIMER, Delivery
-from screening.delivery.fhir import LOCAL_CODES, report_bundle, write_report_bundle
+from screening.delivery.fhir import LOCAL_CODES, report_bundle
+from screening.delivery.fhir_file import write_report
 from screening.exam import Laterality
 from screening.result import Reason, Rejection, Status
 from tests.support.deliveries import CASES, SHA256, VIEWS, Case, delivery, exam, rejected_instance
@@ -241,11 +242,14 @@ def test_patient_without_a_number_is_told_by_the_study(tmp_path: Path) -> None:
 
 def test_repeated_delivery_is_the_same_bundle_and_a_changed_exam_a_new_version_of_it(tmp_path: Path) -> None:
     made = delivery(tmp_path / "exam", CASES["2d"])
-    first = write_report_bundle(made, tmp_path / "out").read_bytes()
-    assert write_report_bundle(made, tmp_path / "out").read_bytes() == first
+    path = tmp_path / "out" / "a.json"
+    versions = []
     late = replace(made, result=replace(made.result, score=0.9, images=made.result.images[1:]))
-    path = write_report_bundle(late, tmp_path / "out")
-    second = path.read_bytes()
+    for one in (made, made, late):
+        write_report(one, path)
+        versions.append(path.read_bytes())
+    first, same, second = versions
+    assert first == same
     assert second != first
     assert list((tmp_path / "out").iterdir()) == [path]
     for kind in ("DiagnosticReport", "Device", "Provenance"):
@@ -281,8 +285,8 @@ def test_hostile_words_are_text_in_a_well_formed_narrative(tmp_path: Path) -> No
         }
         assert tags <= {"div", "p"}
     assert any("<script>" in "".join(ElementTree.fromstring(div).itertext()) for div in divs)
-    path = write_report_bundle(hostile(tmp_path / "exam"), tmp_path / "out")
-    assert path.parent == tmp_path / "out"
+    path = tmp_path / "out" / "a.json"
+    write_report(hostile(tmp_path / "exam"), path)
     data = path.read_bytes()
     assert data.isascii()
     for sign in ("\\u0000", "\\u001b", "\\ud800"):

@@ -32,7 +32,8 @@ def report(folder: Path, case: Case, operating_point: str = "recall-10") -> tupl
 
 def test_highdicom_reads_planar_regions_back(tmp_path: Path) -> None:
     one, dataset, _ = report(tmp_path, CASES["2d"])
-    shown = [region for region in one.result.regions if region.score >= 0.1]
+    shown = one.marked
+    assert 0 < len(shown) < len(one.result.regions)
     groups = dataset.content.get_planar_roi_measurement_groups()
     assert {str(group.tracking_uid) for group in groups} == {one.region_uid(region) for region in shown}
     for region in shown:
@@ -48,7 +49,8 @@ def test_highdicom_reads_planar_regions_back(tmp_path: Path) -> None:
 
 def test_highdicom_reads_volumetric_regions_back_frame_by_frame(tmp_path: Path) -> None:
     one, dataset, _ = report(tmp_path, CASES["dbt"])
-    shown = [region for region in one.result.regions if region.score >= 0.1]
+    shown = one.marked
+    assert 0 < len(shown) < len(one.result.regions)
     groups = dataset.content.get_volumetric_roi_measurement_groups()
     assert {str(group.tracking_uid) for group in groups} == {one.region_uid(region) for region in shown}
     assert not dataset.content.get_planar_roi_measurement_groups()
@@ -83,8 +85,15 @@ def test_exam_s_end_is_told(tmp_path: Path, name: str, summary: str) -> None:
     (item,) = named(dataset, "111017")
     assert value(item) == summary
     assert one.summary in texts(dataset)
-    scores = [number(item) for item in named(dataset, "111013")]
-    assert scores == ([] if one.result.score is None else [pytest.approx(100 * one.result.score)])
+    scores = named(dataset, "111013")
+    assert [number(item) for item in scores] == (
+        [] if one.result.score is None else [pytest.approx(100 * one.result.score)]
+    )
+    if one.marked:  # the score says which region it comes from
+        (place,) = scores[0].ContentSequence
+        assert np.allclose(np.reshape(place.GraphicData, (-1, 2))[:-1], one.marked[0].contour)
+        (image,) = place.ContentSequence
+        assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == one.marked[0].image_id
 
 
 @pytest.mark.parametrize("name", list(CASES))
@@ -123,6 +132,6 @@ def test_dcmtk_and_dicom3tools_find_nothing_wrong(tmp_path: Path, name: str) -> 
 
 
 @needs("DicomSRValidator")
-@pytest.mark.parametrize("name", ["2d", "dbt", "rejected"])
+@pytest.mark.parametrize("name", ["2d", "empty", "rejected", "dbt", "dbt-empty", "dbt-rejected"])
 def test_pixelmed_finds_the_templates_kept(tmp_path: Path, name: str) -> None:
     assert sr_validator(report(tmp_path, CASES[name])[2], extensible=True) == []

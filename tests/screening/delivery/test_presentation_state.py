@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -230,7 +231,7 @@ def window(center: float) -> Dataset:
 
 def test_a_volumes_windows_apply_to_the_frames_that_they_are_of(tmp_path: Path) -> None:
     groups = Sequence([window(100 if frame < 5 else 90) for frame in range(FRAMES)])
-    header = {"PerFrameFunctionalGroupsSequence": groups}
+    header = {"PerFrameFunctionalGroupsSequence": groups, "SharedFunctionalGroupsSequence": Sequence([Dataset()])}
     for state in read_back(delivery(tmp_path, replace(CASES["dbt"], header=header)), tmp_path):
         first, second = state.SoftcopyVOILUTSequence
         assert (first.WindowCenter, second.WindowCenter) == (100, 90)
@@ -244,6 +245,31 @@ def test_a_window_for_all_frames_of_a_volume_names_none(tmp_path: Path) -> None:
         (item,) = state.SoftcopyVOILUTSequence
         assert item.WindowCenter == 70
         assert "ReferencedImageSequence" not in item
+
+
+@needs("dcmdump")
+def test_dcmtk_draws_each_mark_and_its_score_on_the_image_that_it_is_of(tmp_path: Path) -> None:
+    """An independent viewer's list of what it draws on each image: outlines where the model saw the regions."""
+    delivered = delivery(tmp_path, CASES["2d"])
+    drawn = 0
+    for source, state in zip(delivered.sources, presentation_states(delivered), strict=True):
+        path = written(state, tmp_path / "out")
+        command = ["dcmp2pgm", "-v", "-p", str(path), str(source.result.image.path), str(tmp_path / "shown.pgm")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        told = done.stdout + done.stderr
+        outlines = [
+            np.array([[float(number) for number in pair.split("\\")] for pair in line.split(", ") if pair.strip()])
+            for line in re.findall(r"coordinates: (.+)", told)
+        ]
+        marked = [one for one in delivered.marked if one.image_id == source.result.image.image_id]
+        assert len(outlines) == len(marked)
+        for region, outline in zip(marked, outlines, strict=True):
+            np.testing.assert_allclose(outline, [*region.contour, region.contour[0]])
+            (score,) = re.findall(rf'"{region.rank}: score ([0-9.]+)"', told)
+            assert float(score) == pytest.approx(region.score, rel=1e-3)
+        assert DISCLAIMER in told
+        drawn += len(marked)
+    assert drawn == len(delivered.marked) > 0
 
 
 def test_the_whole_image_is_displayed(tmp_path: Path) -> None:

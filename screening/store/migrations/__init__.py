@@ -1,0 +1,1 @@
+"""Alembic's migrations of the results store; `screening.store.migrate` runs them."""
