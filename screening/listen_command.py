@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from screening.nightly.metrics import NightMetrics
     from screening.site import SiteProfile
     from screening.sources.fetch import Client
 
@@ -47,6 +48,16 @@ def listen_command(
         bool | None,
         typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
     ] = None,
+    metrics_file: Annotated[
+        Path | None,
+        typer.Option("--metrics-file", help="Prometheus text file (.prom) for node_exporter's textfile collector."),
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option("--metrics-port", min=1, max=65535, help="Prometheus may ask here while it runs.")
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option("--metrics-host", help="Address to listen on; 0.0.0.0 for other machines.")
+    ] = "127.0.0.1",
 ) -> None:
     """Take what a PACS sends (C-STORE), score each exam when it is complete, and deliver its results.
 
@@ -56,6 +67,7 @@ def listen_command(
     from screening.cli import one_sentence  # there this command joins
 
     with one_sentence():
+        from screening.nightly.metrics import NightMetrics
         from screening.site import SiteProfile, load_site
 
         # Their own words about broken connections would only repeat ours, and may quote what is received.
@@ -65,15 +77,24 @@ def listen_command(
         given = {"port": port, "ae_title": ae_title}
         rules = profile.arrivals.model_dump() | {key: value for key, value in given.items() if value is not None}
         profile = SiteProfile.model_validate(profile.model_dump() | {"arrivals": rules})
+        metrics = NightMetrics(profile.name, metrics_file, metrics_port, metrics_host)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        _listen(profile, out, model, workers, half, stop)
+        _listen(profile, out, model, workers, half, metrics, stop)
 
 
 def _listen(
-    profile: SiteProfile, out: Path, model: str | None, workers: int, half: bool | None, stop: threading.Event
+    profile: SiteProfile,
+    out: Path,
+    model: str | None,
+    workers: int,
+    half: bool | None,
+    metrics: NightMetrics,
+    stop: threading.Event,
 ) -> None:
+    from screening.audit_log import AuditLog, audit_folder, open_log
+    from screening.audit_log.deliveries import log_deliveries
     from screening.batch.folder import locked
     from screening.delivery.background import BackgroundSending
     from screening.delivery.deliver import log_mode
@@ -85,6 +106,7 @@ def _listen(
 
     rules = profile.delivery
     senders = {one.name: sender_for(one) for one in rules.destinations}  # before any work: are the credentials there?
+    log = open_log(audit_folder(out, profile.audit_log))
     pacs = _pacs(profile)
     completeness = Completeness(profile.arrivals, None if pacs is None else pacs.count)
     with (
@@ -103,6 +125,7 @@ def _listen(
         from screening.operating_point import site_operating_point
 
         bundle = load_bundle(model)
+        metrics.model(bundle)
         setting = Setting(
             profile=profile,
             bundle=bundle,
@@ -112,12 +135,16 @@ def _listen(
             operating_point=site_operating_point(profile.operating_point, bundle.calibration, bundle.model_id),
             destinations=rules.destinations,
             pacs=pacs,
+            observers=(AuditLog(log, out), metrics),
         )
+        log_deliveries(log, outbox)  # those of a run that was killed
         with BackgroundSending(outbox, senders) as sending:
             LOG.info(
                 "%s scores what comes. Research only: not a medical device, not for clinical use.", bundle.model_id
             )
             ArrivalScorer(setting, inbox, outbox, completeness, sending.wake).run(stop)
+        log_deliveries(log, outbox)
+    LOG.info("audit log %s: %s", log.folder, log.head())
     LOG.info("ended; what came and was not scored or sent goes on with the next start")
 
 

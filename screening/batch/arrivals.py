@@ -1,7 +1,8 @@
 """Score what arrives: complete exams in order of arrival, each stored and queued for delivery as soon as it is scored.
 
-After a crash, an exam that was scored but not noted is scored once more: with the same images and model the result and
-the identifiers of its objects are the same, and the outbox keeps each object once.
+An exam is stored, told to the observers (the audit log), queued for delivery, and only then noted as scored. After a
+crash in between it is scored, told and queued once more: with the same images and model the result and the identifiers
+of its objects are the same, and the outbox keeps each object once. So what observers were not told is not delivered.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from screening.batch.events import BatchObserver, QueueState
 from screening.batch.outputs import write_outputs
+from screening.batch.telling import Telling
 from screening.batch.worker import Output, Task, Worker, full_colour
 from screening.delivery.context import prepare
 from screening.delivery.deliver import deliver_exam
@@ -34,19 +38,23 @@ from screening.sources.fetch import Client
 from screening.sources.folder import read_folder
 from screening.sources.inbox import Inbox
 from screening.sources.priors import fetch_priors
-from screening.store import STORE_NAME, BatchSummary, ResultStore
+from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore
 
 LOG = logging.getLogger(__name__)
 
 _AT_ONCE = 8
 """Exams that are read ahead together; the next ones are chosen when these are done."""
 _TABLES_EVERY_S = 60.0
+_STATE_EVERY_S = 10.0
 _PRIORS = BackOff(first_s=60.0, longest_s=900.0, most=5)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What arrivals are scored with, and where results go. `pacs`: what is asked for priors, None for none."""
+    """What arrivals are scored with, and where results go. `pacs`: what is asked for priors, None for none.
+
+    `observers` are told of each exam after it is stored and before it is queued for delivery; of earlier exams nothing.
+    """
 
     profile: SiteProfile
     bundle: Bundle
@@ -56,6 +64,12 @@ class Setting:
     operating_point: OperatingPoint | None = None
     destinations: tuple[Destination, ...] = ()
     pacs: Client | None = None
+    observers: Sequence[BatchObserver] = ()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """As in `batch.json`."""
+        return {"source": "listen", "site": self.profile.model_dump(mode="json"), "bfloat16": self.half}
 
 
 @dataclass
@@ -79,12 +93,18 @@ class ArrivalScorer:
     _written: float = field(default=0.0, init=False)
     _stale: bool = field(default=True, init=False)
     _priors: dict[Path, _Attempts] = field(default_factory=dict, init=False)
+    _seen: float = field(default=-_STATE_EVERY_S, init=False)
+
+    def __post_init__(self) -> None:
+        one = self.setting
+        self._telling = Telling(one.observers, one.profile.name, one.bundle, one.config, one.operating_point)
 
     def run(self, stop: threading.Event, poll_s: float = 0.5, pause_s: float = 30.0) -> None:
-        """Score until `stop` is set, then write the tables and the report.
+        """Score until `stop` is set, then write the tables and the report; observers are told of begin and end.
 
         A full disk ends nothing: senders are told so, and scoring is tried again every `pause_s` seconds.
         """
+        self._telling.started(len(self.inbox.waiting()))
         while not stop.is_set():
             try:
                 busy = self.step(stop)
@@ -94,10 +114,12 @@ class ArrivalScorer:
                 continue
             if not busy:
                 stop.wait(poll_s)
-        self._write_tables()
+        self._telling.finished(self._write_tables())
 
     def step(self, stop: threading.Event) -> bool:
         """Score the complete exams whose turn it is; if there are none, do what can wait. Whether there were any."""
+        if time.monotonic() - self._seen >= _STATE_EVERY_S:
+            self._tell_state()
         ready = [one for exam in self.inbox.waiting() if (one := self.completeness.ready(exam)) is not None]
         if ready:
             self._score(ready[:_AT_ONCE], stop)
@@ -120,9 +142,11 @@ class ArrivalScorer:
                 store.add_rejections(scan.rejections)
                 for _ in scan.exams:
                     task = tasks.popleft()
-                    result = worker.run(task, tasks[0] if tasks else None).result
-                    store.add(result)
-                    self._deliver(result, scan.rejections)
+                    started = datetime.now(UTC)
+                    report = worker.run(task, tasks[0] if tasks else None)
+                    store.add(report.result)
+                    self._telling.exam(task, report, started)
+                    self._deliver(report.result, scan.rejections)
                 self._stale = True
                 self.inbox.scored(one.exam)
 
@@ -187,7 +211,15 @@ class ArrivalScorer:
                 for exam in new:
                     store.add(worker.run(Task(0, exam)).result)
 
-    def _write_tables(self) -> None:
+    def _tell_state(self) -> None:
+        waiting = self.inbox.waiting()
+        with ResultStore(self.setting.out / STORE_NAME) as store:
+            ends = store.counts(self.setting.bundle.model_id).exams
+        oldest = max(0.0, time.time() - waiting[0].since) if waiting else 0.0
+        self._telling.queue(QueueState(len(waiting), 0, ends.scored, ends.rejected, ends.failed, oldest))
+        self._seen = time.monotonic()
+
+    def _write_tables(self) -> Counts:
         """Write the tables, the worklist and the report of all that was scored, as a batch does at its end."""
         setting = self.setting
         with ResultStore(setting.out / STORE_NAME) as store:
@@ -200,10 +232,11 @@ class ArrivalScorer:
                 finished=datetime.now(UTC),
                 counts=store.counts(setting.bundle.model_id, unfinished_exams=len(self.inbox.waiting())),
                 reference=full_colour(setting.bundle),
-                config={"source": "listen", "site": setting.profile.model_dump(mode="json"), "bfloat16": setting.half},
+                config=setting.config,
             )
             write_outputs(setting.out, store, summary, setting.bundle, False, setting.operating_point)
         self._written, self._stale = time.monotonic(), False
+        return summary.counts
 
     def _warn(self, exam: Exam, problem: str) -> None:
         """Say in the report that earlier exams are missing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -127,6 +129,11 @@ class BatchObserver:
 
     def batch_finished(self, event: FinishedBatch) -> None:
         """Called once, after tables and report are written; not when an error stops the batch."""
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a configuration as canonical JSON; see `StartedBatch.config_sha256`."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class OnProgress(BatchObserver):

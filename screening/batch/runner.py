@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from screening.batch.dispatch import Dispatcher, End, Retries
 from screening.batch.engines import EngineOptions, open_engine
-from screening.batch.events import BatchObserver, FinishedBatch, FinishedExam, StartedBatch
+from screening.batch.events import BatchObserver, FinishedBatch, FinishedExam, StartedBatch, config_digest
 from screening.batch.folder import discard_earlier, locked
 from screening.batch.ledger import Ledger, Untold
 from screening.batch.outputs import RESULT_FILES, write_outputs
@@ -135,7 +133,7 @@ class _Run:
         self._batch, self._bundle, self._out, self._store = batch, bundle, out, store
         self._observers, self._setup = observers, setup
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
-        self._config_sha256 = _digest(batch.config)
+        self._config_sha256 = config_digest(batch.config)
         self._ledger = Ledger(store, bundle.model_id, bundle.sha256, self._config_sha256)
         self._done = self._total = 0
 
@@ -307,10 +305,6 @@ class _Run:
         for observer in self._observers:
             observer.batch_finished(event)
         return Outcome(counts, interrupted)
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _utc(seconds: float) -> datetime:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import signal
 import socket
 import sqlite3
 import threading
@@ -21,9 +24,13 @@ from pynetdicom import AE
 from pynetdicom.sop_class import (  # type: ignore[attr-defined] # made when it is imported
     StudyRootQueryRetrieveInformationModelMove,
 )
+from typer.testing import CliRunner
 
+from screening.audit_log.chained_log import log_files
+from screening.cli import app
 from screening.delivery.outbox import Outbox, State
 from screening.listen_command import _listen
+from screening.nightly.metrics import NightMetrics
 from screening.site import load_site
 from screening.sources.inbox import Inbox
 from screening.store import STORE_NAME, ResultStore
@@ -51,14 +58,14 @@ def profile(folder: Path, url: str, port: int, mode: str = "live", **more: Any) 
 
 
 @contextmanager
-def listen(site_file: Path, out: Path, model: Path) -> Iterator[int]:
+def listen(site_file: Path, out: Path, model: Path, metrics_file: Path | None = None) -> Iterator[int]:
     """The command's work in a thread of this process; its port."""
     loaded = load_site(site_file)
     stop, errors = threading.Event(), list[BaseException]()
 
     def work() -> None:
         try:
-            _listen(loaded, out, str(model), 2, False, stop)
+            _listen(loaded, out, str(model), 2, False, NightMetrics(loaded.name, metrics_file), stop)
         except BaseException as error:  # shown by the test's thread
             errors.append(error)
 
@@ -245,6 +252,75 @@ def test_crash_before_it_is_noted_that_an_exam_was_scored_delivers_the_same_obje
 def _something_waits(out: Path) -> bool:
     with sqlite3.connect(out / "inbox" / "inbox.sqlite") as connection:
         return bool(connection.execute("SELECT count(*) FROM exams WHERE changes > scored").fetchone()[0])
+
+
+# The audit log and the metrics
+
+
+def audited(out: Path) -> list[dict[str, Any]]:
+    """The records of a log that is whole by `verify-log`."""
+    checked = CliRunner().invoke(app, ["verify-log", str(out / "audit-log")])
+    assert checked.exit_code == 0, checked.output
+    return [json.loads(line) for path in log_files(out / "audit-log") for line in path.read_bytes().splitlines()]
+
+
+def logged_exams(out: Path) -> list[dict[str, Any]]:
+    return [one for one in audited(out) if one["event"] == "exam"]
+
+
+def test_exam_and_its_late_image_stand_in_the_audit_log_with_digests_scores_and_what_was_delivered(
+    tmp_path: Path, pacs: WebPacs, bundle_folder: Path
+) -> None:
+    out, metrics = tmp_path / "out", tmp_path / "listen.prom"
+    first, second = small_exam(tmp_path / "in", 1)
+    with listen(profile(tmp_path, pacs.url, free_port()), out, bundle_folder, metrics) as port:
+        store(port, [first])
+        wait_until(lambda: len(pacs.stored) == 5)
+        with ResultStore(out / STORE_NAME) as results:
+            scores = [one.score for one in results.results()]
+        store(port, [second])
+        wait_until(lambda: len(pacs.stored) == 5 + 8)
+    with ResultStore(out / STORE_NAME) as results:
+        scores += [one.score for one in results.results()]
+    exams = logged_exams(out)
+    assert [one["exam_id"] for one in exams] == [study_uid(1)] * 2
+    assert [one["score"] for one in exams] == scores
+    digests = {
+        path.stem: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (out / "inbox" / study_uid(1)).glob("*.dcm")
+    }
+    read = [{one["sop_instance_uid"]: one["sha256"] for one in exam["inputs"]} for exam in exams]
+    assert read == [{image_uid(1, 1): digests[image_uid(1, 1)]}, digests]
+    assert "scored again: images came late or were changed" in exams[1]["warnings"]
+    events = [one["event"] for one in audited(out)]
+    assert [one for one in events if one.startswith(("batch", "exam"))] == [
+        "batch-started", "exam", "exam", "batch-finished",
+    ]  # fmt: skip
+    delivered = [one for record in audited(out) if record["event"] == "delivered" for one in record["objects"]]
+    assert {one["sop_instance_uid"] for one in delivered} == {str(one.SOPInstanceUID) for one in arrived(pacs)}
+    assert json.loads((out / "batch.json").read_text())["audit_log"]["records"] == events.index("batch-finished") + 1
+    figures = metrics.read_text()
+    assert 'screening_exams{site="hospital",state="scored"} 1.0' in figures
+    assert 'screening_stage_seconds_count{site="hospital",stage="total"} 2.0' in figures
+
+
+def test_exam_whose_listener_was_killed_between_store_and_log_is_not_delivered_before_the_next_start_logs_it(
+    tmp_path: Path, pacs: WebPacs, bundle_folder: Path
+) -> None:
+    file, out = profile(tmp_path, pacs.url, free_port()), tmp_path / "out"
+    dies = "import os; from screening.batch.telling import Telling; Telling.exam = lambda *_: os.kill(os.getpid(), 9)"
+    with running_listener(file, out, bundle_folder, before=dies) as first:
+        store(load_site(file).arrivals.port, small_exam(tmp_path / "in", 1))
+        assert first.process.wait(120) == -signal.SIGKILL
+    with ResultStore(out / STORE_NAME) as results:
+        (stored,) = results.results()
+    assert logged_exams(out) == []
+    with Outbox(out / "outbox.sqlite") as outbox:
+        assert list(outbox.parcels("pacs")) == []
+    with listen(file, out, bundle_folder):
+        wait_until(lambda: len(pacs.stored) == 7)
+    (logged,) = logged_exams(out)
+    assert (logged["exam_id"], logged["score"]) == (stored.exam_id, stored.score)
 
 
 # The whole way with a real PACS

@@ -17,6 +17,7 @@ import training.crossval
 from screening.errors import ConfigError
 from screening.model.bundle import load_bundle
 from screening.model.calibration import Calibration
+from screening.model.weights import pack, unpack
 from tests.training.conftest import Validated, run
 from training.cache import PreparedRecord
 from training.calibrate import logits
@@ -191,12 +192,13 @@ def test_the_folds_answer_together_and_the_bundle_tells_that_this_was_not_measur
 
 
 def assert_same_weights(member: nn.Module, crossval: Validated, recipe: Recipe, fold: int) -> None:
-    """But for half precision, in which filters are stored."""
-    expected = averaged_network(crossval.folder / f"fold-{fold}" / "checkpoint-0.pt", recipe).state_dict()
+    """But for the packing in which filters are stored."""
+    network = averaged_network(crossval.folder / f"fold-{fold}" / "checkpoint-0.pt", recipe)
+    expected = unpack(pack(network.state_dict()))
     found = member.state_dict()
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor.half().float() if tensor.ndim > 1 else tensor, atol=0, rtol=0)
+        torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
 
 
 def test_a_data_set_is_scored_by_a_bundle_without_its_truth(crossval: Validated, tmp_path: Path) -> None:
