@@ -88,7 +88,8 @@ def _with_mass(image: npt.NDArray[np.float64], column: float, row: float) -> npt
     right, down = (x - column * image.shape[1]) * mm, (y - row * image.shape[0]) * mm
     distance, angle = np.hypot(right, down), np.arctan2(down, right)
     spicules = sum(np.cos(n * angle + rng.uniform(0, 2 * np.pi)) for n in (7, 11, 17)) / 3
-    return np.minimum(image + 34_000 / (1 + np.exp((distance - 6 - 2 * spicules) / 0.7)), WHITE)
+    mass = 34_000 / (1 + np.exp((distance - 6 - 2 * spicules) / 0.7))
+    return np.asarray(np.minimum(image + mass, WHITE), np.float64)
 
 
 def write_films(case: str, folder: Path) -> None:
