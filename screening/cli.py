@@ -26,6 +26,7 @@ from screening.export.commands import join as join_export
 from screening.listen_command import join as join_listen
 from screening.monitoring.commands import join as join_drift
 from screening.nightly.commands import join as join_nightly
+from screening.options import Half
 
 if TYPE_CHECKING:
     from screening.site import SiteProfile
@@ -133,10 +134,7 @@ def score_command(
         bool,
         typer.Option("--report-all", help="Show every exam's pictures in the report, not only category 8 and above."),
     ] = False,
-    half: Annotated[
-        bool | None,
-        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
-    ] = None,
+    half: Half = None,
 ) -> None:
     """Score the exams in SOURCE: tables, heatmaps and report.html under --out.
 

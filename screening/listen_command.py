@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from screening.options import Half, MetricsFile, MetricsHost, MetricsPort
+
 if TYPE_CHECKING:
     from screening.nightly.metrics import NightMetrics
     from screening.site import SiteProfile
@@ -44,20 +46,10 @@ def listen_command(
     workers: Annotated[
         int, typer.Option("--workers", min=1, help="Threads that decode and score images side by side.")
     ] = os.cpu_count() or 1,
-    half: Annotated[
-        bool | None,
-        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
-    ] = None,
-    metrics_file: Annotated[
-        Path | None,
-        typer.Option("--metrics-file", help="Prometheus text file (.prom) for node_exporter's textfile collector."),
-    ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option("--metrics-port", min=1, max=65535, help="Prometheus may ask here while it runs.")
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option("--metrics-host", help="Address to listen on; 0.0.0.0 for other machines.")
-    ] = "127.0.0.1",
+    half: Half = None,
+    metrics_file: MetricsFile = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Take what a PACS sends (C-STORE), score each exam when it is complete, and deliver its results.
 

@@ -15,6 +15,7 @@ from evaluation.cli import Track, TrackingUri
 from screening.cli import SOME_FAILED, Model, one_sentence
 from screening.configs import config_dir
 from screening.errors import ConfigError
+from screening.options import Half
 
 if TYPE_CHECKING:
     import torch
@@ -213,10 +214,7 @@ def testset_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; earlier ones in it are replaced.")],
     model: Model = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Exams scored at once.")] = os.cpu_count() or 1,
-    half: Annotated[
-        bool | None,
-        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
-    ] = None,
+    half: Half = None,
 ) -> None:
     """Score a data set with a bundle: exams.csv, images.csv and regions.csv under --out.
 

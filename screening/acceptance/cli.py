@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from screening.errors import ScreeningError
+from screening.options import Half
 
 if TYPE_CHECKING:
     from screening.acceptance.assess import Acceptance
@@ -46,10 +47,7 @@ def accept_command(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Images that are worked on at once.")] = (
         os.cpu_count() or 1
     ),
-    half: Annotated[
-        bool | None,
-        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
-    ] = None,
+    half: Half = None,
 ) -> None:
     """Before going live: is this site's own sample read, scored and spread as it should be?
 

@@ -134,8 +134,10 @@ def _tables(job: Job, pseudonyms: Pseudonyms) -> Iterator[tuple[str, Exported]]:
     """The tables by the file that they become."""
     for name, columns in RESULT_TABLES.items():
         yield f"{name}.csv", _table(job.results, name, columns, pseudonyms, needed=True)[0]
-    for name, columns in FOLLOWUP_TABLES.items() if job.followup else ():
-        for table in _table(job.followup, name, columns, pseudonyms, needed=False):  # type: ignore[arg-type]
+    if job.followup is None:
+        return
+    for name, columns in FOLLOWUP_TABLES.items():
+        for table in _table(job.followup, name, columns, pseudonyms, needed=False):
             yield f"followup/{name}.csv", table
 
 

@@ -208,7 +208,7 @@ def _read(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
 
 def _csv_rows(path: Path, reader: Iterator[list[str]], fields: int) -> Iterator[tuple[int, list[str]]]:
     for row in reader:
-        line: int = reader.line_num  # type: ignore[attr-defined]
+        line: int = reader.line_num  # type: ignore[attr-defined]  # the csv module has no public type
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != fields:
@@ -222,7 +222,7 @@ def _parquet_rows(table: pd.DataFrame) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parquet_cell(value: object) -> str:
-    if pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):  # type: ignore[call-overload]  # any scalar is fine
         return ""
     if isinstance(value, date):  # a Timestamp is one, too
         return value.isoformat()[:10]

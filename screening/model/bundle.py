@@ -137,7 +137,7 @@ def load_bundle(reference: str | Path | None = None, device: torch.device | None
     calibration: Calibration = _validated(Calibration, _read(folder / CALIBRATION), folder / CALIBRATION)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = _network(card.architecture, folder)
-    network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
     return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device, folder.resolve())
 
 

@@ -230,7 +230,7 @@ def _tests(
             p[measure] = share_test(count, total, share.count, share.total).p
             directions[measure] = _sign(count * share.total - share.count * total)
     if Measure.DENSITY not in untested and any(cell.densities):
-        known = [stratum.densities.get(name, 0) for name in DENSITIES]  # type: ignore[call-overload]
+        known = [stratum.densities.get(name, 0) for name in DENSITIES]  # type: ignore[call-overload]  # names are literals there
         p[Measure.DENSITY] = homogeneity_p(cell.densities, known)
     return p, directions
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from screening.errors import ScreeningError
+from screening.options import Half, MetricsFile, MetricsHost, MetricsPort
 
 if TYPE_CHECKING:
     from screening.nightly.metrics import NightMetrics
@@ -68,10 +69,7 @@ def nightly_command(
             "threads of this process.",
         ),
     ] = None,
-    half: Annotated[
-        bool | None,
-        typer.Option("--bf16/--fp32", help="Compute in bfloat16 (default: where the processor has it) or float32."),
-    ] = None,
+    half: Half = None,
     patience: Annotated[
         float, typer.Option("--patience", min=0, help="Seconds to go on trying where a PACS cannot be sent to.")
     ] = 600.0,
@@ -79,16 +77,9 @@ def nightly_command(
         bool, typer.Option("--retry-failed", help="Also send again what a PACS turned down before.")
     ] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON, one object a line, and show no bar.")] = False,
-    metrics_file: Annotated[
-        Path | None,
-        typer.Option("--metrics-file", help="Prometheus text file (.prom) for node_exporter's textfile collector."),
-    ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option("--metrics-port", min=1, max=65535, help="Prometheus may ask here while it runs.")
-    ] = None,
-    metrics_host: Annotated[
-        str, typer.Option("--metrics-host", help="Address to listen on; 0.0.0.0 for other machines.")
-    ] = "127.0.0.1",
+    metrics_file: MetricsFile = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Score the night's exams of the site's source, deliver the results, and write the morning summary.
 
