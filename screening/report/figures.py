@@ -8,7 +8,8 @@ Three files per image under `heatmaps/EXAM/`, in the orientation in which the im
 Volumes have their reading aid beside these (see `frames`).
 
 Colour. A calibrated probability is small where cancers are rare (6 in 1,000 women screened), so colours follow the
-probability relative to a `reference`, usually the exam score from which category 10 begins: from nothing at 0, over
+probability relative to a `reference`: the exam score from which category 10 begins, or the exam's own score where that
+is higher, so that weak exams stay pale and the most suspicious place of a strong one stands out. From nothing at 0, over
 violet and red, to full yellow at the reference and above, linearly. Opacity grows alike, from 0 at a twenty-fifth of
 the reference, so that ordinary tissue stays grey, to 45 %, so that tissue can be read under the brightest spot.
 """
@@ -80,13 +81,14 @@ def write_figures(out: Path, result: ExamResult, reference: float) -> None:
     result
         With its pixels (`preview`, `heatmap`), as scoring returns it.
     reference
-        Score shown in full colour, above 0.
+        Score shown in full colour, above 0; an exam that scores higher has its own score in full colour.
 
     Raises
     ------
     StoreError
         If a file cannot be written.
     """
+    reference = max(reference, result.score or 0.0)
     pictured = [image for image in result.images if image.status is Status.SCORED and image.preview is not None]
     # Encoding leaves the interpreter's lock alone: a thread an image takes half the time on two cores.
     with ThreadPoolExecutor(max(1, len(pictured)), thread_name_prefix="figures") as pool:

@@ -71,7 +71,8 @@ class BatchSummary:
     started, finished
         Aware times; written as UTC.
     reference
-        Exam score from which a heatmap shows its full colour, usually the threshold of category 10.
+        Exam score from which a heatmap shows its full colour, usually the threshold of category 10; in exams that score
+        higher it is their own score.
     config
         What the batch was run with: site profile, options. Values under names like `key` or `token` are not written.
     timings

@@ -182,6 +182,15 @@ def test_heat_is_full_at_the_reference_and_proportional_below() -> None:
         assert np.abs(intensity.astype(int) - expected).max() <= 1
 
 
+def test_tissue_of_an_exam_far_above_category_10_keeps_its_contrast_to_the_peak(tmp_path: Path) -> None:
+    values = np.full((40, 30), 2 * REFERENCE, np.float32)
+    values[10:14, 10:14] = 30 * REFERENCE
+    result = replace(exam(scored(heatmap=Heatmap(values, 0, 0, COLUMNS, ROWS))), score=30 * REFERENCE)
+    write_figures(tmp_path, result, REFERENCE)
+    heat = cv2.imread(str(picture_paths(tmp_path, "1.2.3", "1.2").heat), cv2.IMREAD_UNCHANGED)[..., 3]
+    assert heat[len(heat) // 2 :].max() < heat.max() / 4
+
+
 def test_heat_ends_at_the_heatmaps_box_and_at_the_image() -> None:
     values = np.ones((10, 10), np.float32)
     inside = heat_intensity(Heatmap(values, 400, 800, 200, 100), image(), SHAPE, REFERENCE)

@@ -1,0 +1,1 @@
+"""Simulated women: anatomy, lesions that grow, mammograms and tomosynthesis of them, and what a registry knows."""
