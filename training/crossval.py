@@ -69,7 +69,7 @@ def trained(
     learn, validate = records, None
     if any(stage.optimisation.patience for stage in recipe.stages):
         split = folds(records, 8, recipe.seed)[0]
-        learn, validate = split.train, validation(split.test, recipe, device)
+        learn, validate = split.train, validation(split.test, recipe.stages[0], device)  # one network answers
     prepared = prepare_all(learn, recipe)
     networks: list[MammogramNet] = []
     epochs = 0
@@ -159,7 +159,7 @@ def uncalibrated_bundle(
             "figures": [],
         }
     )
-    return Bundle(card, UNCALIBRATED, Ensemble(networks).eval(), "", device)
+    return Bundle(card, UNCALIBRATED, Ensemble(networks, len(recipe.stages)).eval(), "", device)
 
 
 def collect(recipe: Recipe, out: Path) -> list[ExamResult]:

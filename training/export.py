@@ -85,11 +85,12 @@ def make_bundle(
 ) -> None:
     """Write a bundle to `folder`.
 
-    `members`: the network, or several that answer together. `records`: what the weights learned from. `figures`:
-    measured on women that the network, or the networks of its cross-validation, never saw. `limits`: what has to be
-    said about this bundle beyond the usual. Raises `ConfigError` where a data set's licence or citation is unknown.
+    `members`: the network of each stage, or those of several folds, to answer together. `records`: what the weights
+    learned from. `figures`: measured on women that the network, or the networks of its cross-validation, never saw.
+    `limits`: what has to be said about this bundle beyond the usual. Raises `ConfigError` where a data set's licence or
+    citation is unknown.
     """
-    network = Ensemble(members).float()
+    network = Ensemble(members, len(recipe.stages)).float()
     network = network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     datasets = {record.dataset for record in records}
     card = {
@@ -113,7 +114,13 @@ def make_bundle(
 def architecture_card(recipe: Recipe, members: int) -> dict[str, Any]:
     """What a card says of the network's shape."""
     shape = Architecture(recipe.backbone, recipe.channels)
-    return {"backbone": shape.backbone, "channels": shape.channels, "whole": shape.whole, "members": members}
+    return {
+        "backbone": shape.backbone,
+        "channels": shape.channels,
+        "whole": shape.whole,
+        "members": members,
+        "stages": len(recipe.stages),
+    }
 
 
 def training_data(source: DataSource, records: Sequence[Record]) -> TrainingData:

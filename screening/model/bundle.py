@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -43,10 +43,19 @@ class _Strict(BaseModel):
 
 
 class ArchitectureCard(_Strict):
+    """The network's shape. `members`, `stages`: see `Ensemble`; the former is a multiple of the latter."""
+
     backbone: str
     channels: int = Field(ge=8)
     whole: int = Field(ge=8)
     members: int = Field(ge=1, le=16)
+    stages: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_folds(self) -> ArchitectureCard:
+        if self.members % self.stages:
+            raise ValueError(f"{self.members} members are not those of {self.stages} stages each")
+        return self
 
 
 class PreparationCard(_Strict):
@@ -187,7 +196,7 @@ def _download(reference: str) -> Path:
 def _network(card: ArchitectureCard, folder: Path) -> Ensemble:
     architecture = Architecture(card.backbone, card.channels, card.whole)
     try:
-        network = Ensemble([MammogramNet(architecture) for _ in range(card.members)])
+        network = Ensemble([MammogramNet(architecture) for _ in range(card.members)], card.stages)
     except Exception as error:  # timm answers names it does not know, or cannot cut at these strides, in many ways
         sentence = f"architecture.backbone: timm cannot build {card.backbone!r} with features of stride 8 to 32"
         raise BundleError(f"{folder / CARD}: {sentence}") from error

@@ -101,19 +101,24 @@ class Ensemble(nn.Module):
     """Networks of one architecture that answer together: the mean of their logits, place by place.
 
     The folds of a cross-validation make one: each member learned from other women, and what only one of them sees
-    counts less (Lakshminarayanan et al. 2017).
+    counts less (Lakshminarayanan et al. 2017). Where training has `stages`, the members are those of the first fold in
+    the order of the stages, then those of the next. Density is answered by the last stage's alone: the ones before it
+    stopped when cancer against no cancer was learned, which is too early for density.
     """
 
-    def __init__(self, members: Sequence[MammogramNet]) -> None:
+    def __init__(self, members: Sequence[MammogramNet], stages: int = 1) -> None:
         super().__init__()
+        if len(members) % stages:
+            raise ValueError(f"{len(members)} networks are not those of {stages} stages each")
         self.members = nn.ModuleList(members)
+        self.stages = stages
 
     def forward(self, images: Tensor) -> Output:
         outputs: list[Output] = [member(images) for member in self.members]
         return Output(
             torch.stack([output.local for output in outputs]).mean(0),
             torch.stack([output.context for output in outputs]).mean(0),
-            torch.stack([output.density for output in outputs]).mean(0),
+            torch.stack([output.density for output in outputs[self.stages - 1 :: self.stages]]).mean(0),
         )
 
 

@@ -180,6 +180,7 @@ def test_mistake_in_the_calibration_is_named_with_its_key(copy: Path, changes: d
         ({"backbone": "vit_tiny_patch16_224", **WIDTHS}, CARD),
         ({"backbone": "test_resnet", **WIDTHS}, WEIGHTS),
         ({"backbone": "test_efficientnet", **WIDTHS, "channels": 32}, WEIGHTS),
+        ({"backbone": "test_efficientnet", **WIDTHS, "members": 3, "stages": 2}, CARD),
     ],
 )
 def test_architecture_that_does_not_fit_is_one_sentence(copy: Path, architecture: dict[str, Any], file: str) -> None:
@@ -280,6 +281,19 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_logits() -> None:
     for name in ("local", "context", "density", "malignancy"):
         expected = sum(getattr(output, name) for output in apart) / 3
         torch.testing.assert_close(getattr(together, name), expected)
+
+
+def test_the_last_stage_of_each_fold_answers_density_and_all_members_answer_places() -> None:
+    torch.manual_seed(6)
+    members = [MammogramNet(ARCHITECTURE).eval() for _ in range(4)]
+    for member in members:
+        torch.nn.init.normal_(member.density.weight)
+    image = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        together = Ensemble(members, stages=2)(image)
+        apart = [member(image) for member in members]
+    torch.testing.assert_close(together.density, (apart[1].density + apart[3].density) / 2)
+    torch.testing.assert_close(together.local, sum(output.local for output in apart) / 4)
 
 
 def test_images_of_a_batch_do_not_touch_each_other(bundle: Bundle) -> None:
