@@ -35,6 +35,9 @@ DETECTED, FLAGGED, COST, SEEN, SEEN_DETECTED, KAPPA = (
 
 _Spread: TypeAlias = Callable[[BoolArray], BoolArray]
 
+SEEN_GROUP = f"visibility: {' or '.join(VISIBLE)}"
+"""The subgroup of the exams on which the cancer was visible in hindsight."""
+
 MONTHS = (0, 6, 12, 18, 24, 36)
 _EXAMS = "exams read negative before a cancer"
 _UNREAD = "No missed exam has been judged: fill in form.csv and audit again with it, or add visibility to the lesions."
@@ -138,6 +141,7 @@ def _groups(missed: Missed) -> Iterator[tuple[str, BoolArray]]:
         yield from _group(f"outcome: {outcome}", (exams["outcome"] == outcome).to_numpy(), missed)
     for visible in VISIBILITIES:
         yield from _group(f"visibility: {visible}", (exams["visible"] == visible).to_numpy(), missed)
+    yield from _group(SEEN_GROUP, exams["visible"].isin(VISIBLE).to_numpy(), missed)
     months = exams["months_to_diagnosis"]
     for start, end in zip(MONTHS, (*MONTHS[1:], np.inf), strict=True):
         name = f"months to diagnosis: {start} to {end}" if np.isfinite(end) else f"months to diagnosis: over {start}"

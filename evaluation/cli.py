@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -142,25 +142,15 @@ def _evaluate_exams(
 def _evaluate_boxes(
     scores: str, followup: Path, protocol: Protocol, out: Path, compare: Sequence[str], track: bool, uri: str | None
 ) -> None:
-    """A challenge's boxes: predictions in one CSV file, boxes.csv and where there is any labels.csv in the folder."""
-    from evaluation.dbtex import dbtex_figures
-    from evaluation.dbtex_tables import load_dbtex
+    """Boxes in volumes: of a folder of tables as for exams, or of the challenge's own files (see `_challenge`)."""
     from evaluation.export import write_figures
-    from evaluation.manifest import box_manifest
     from evaluation.report.page import write_box_report
 
     if compare:
         raise ConfigError(f"the protocol {protocol.name} judges boxes of one system; leave --compare out")
-    name, predictions = named_path(scores)
-    boxes, labels = followup / "boxes.csv", followup / "labels.csv"
-    with _step("Reading boxes"):
-        found = load_dbtex(predictions, boxes, labels if labels.is_file() else None)
-    with _step("Resampling women"):
-        rules = protocol.localisation
-        figures = dbtex_figures(found, protocol.uncertainty, fp_rates=rules.fp_rates, floor_px=rules.floor_px)
+    of = _own_boxes if named_path(scores)[1].is_dir() else _challenge
+    figures, data = of(scores, followup, protocol)
     with _step("Writing the report"):
-        files = {boxes: len(found.boxes)} | ({labels: len(found.woman)} if labels.is_file() else {})
-        data = box_manifest(name or predictions.stem, predictions, len(found.predictions), files)
         table = write_figures(figures, out)
         report = write_box_report(figures, protocol, data, out)
     _print(figure_table(figures, f"{data['systems'][0]['name']} under {protocol.name}"))
@@ -171,6 +161,43 @@ def _evaluate_boxes(
 
             run = f"{data['systems'][0]['name']} {protocol.name}"
             log_results(run, protocol, data, figures, (table, report), uri=uri)
+
+
+def _own_boxes(scores: str, followup: Path, protocol: Protocol) -> tuple[tuple[Figure, ...], dict[str, Any]]:
+    """Figures of our own tables (regions, and the follow-up's lesions), key frames included, and their manifest."""
+    from evaluation.dbtex import dbtex_figures
+    from evaluation.dbtex_tables import dbtex_set
+    from evaluation.frames_to_view import reading_aid_figures
+    from evaluation.manifest import table_manifest
+    from evaluation.tables import load_followup
+
+    with _step("Reading scores"):
+        system = _load_scores(scores)
+    with _step("Reading follow-up"):
+        tables = load_followup(followup)
+    with _step("Resampling women"):
+        rules, uncertainty = protocol.localisation, protocol.uncertainty
+        found = dbtex_set(system, tables)
+        figures = dbtex_figures(found, uncertainty, fp_rates=rules.fp_rates, floor_px=rules.floor_px)
+        aid = reading_aid_figures(system, tables, uncertainty)
+    return (*figures, *aid), table_manifest([system], tables, followup)
+
+
+def _challenge(scores: str, followup: Path, protocol: Protocol) -> tuple[tuple[Figure, ...], dict[str, Any]]:
+    """The same of a challenge: predictions in one CSV file, boxes.csv and where there is any labels.csv."""
+    from evaluation.dbtex import dbtex_figures
+    from evaluation.dbtex_tables import load_dbtex
+    from evaluation.manifest import box_manifest
+
+    name, predictions = named_path(scores)
+    boxes, labels = followup / "boxes.csv", followup / "labels.csv"
+    with _step("Reading boxes"):
+        found = load_dbtex(predictions, boxes, labels if labels.is_file() else None)
+    with _step("Resampling women"):
+        rules = protocol.localisation
+        figures = dbtex_figures(found, protocol.uncertainty, fp_rates=rules.fp_rates, floor_px=rules.floor_px)
+    files = {boxes: len(found.boxes)} | ({labels: len(found.woman)} if labels.is_file() else {})
+    return figures, box_manifest(name or predictions.stem, predictions, len(found.predictions), files)
 
 
 def _cohorts(sources: Sequence[str], followup: Path, protocol: Protocol) -> list[Cohort]:

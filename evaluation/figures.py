@@ -22,6 +22,7 @@ from evaluation.draft import Draft, attempt, settle
 from evaluation.errors import MetricError
 from evaluation.figure import Figure
 from evaluation.followup import POSITIVE
+from evaluation.frames_to_view import reading_aid_figures
 from evaluation.froc import FrocCurve
 from evaluation.inputs import Inputs
 from evaluation.programme import programme_figures
@@ -184,8 +185,9 @@ OTHER_FIGURES: dict[str, Callable[[Cohort], tuple[Figure, ...]]] = {
     "programme": programme_figures,
     "second-reader": reader_figures,
     "biopsy": biopsy_figures,
+    "reading-aid": lambda cohort: reading_aid_figures(cohort.scores, cohort.followup, cohort.protocol.uncertainty),
 }
-"""Figures that take more than scores and outcomes: of the programme, of readers, and of biopsies."""
+"""Figures that take more than scores and outcomes: of the programme, of readers, of biopsies, and of key frames."""
 
 
 def evaluate(cohort: Cohort, others: Sequence[Cohort] = ()) -> Evaluation:

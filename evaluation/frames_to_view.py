@@ -16,6 +16,7 @@ import pandas as pd
 from evaluation import checks
 from evaluation.bootstrap import cluster_bootstrap
 from evaluation.checks import FloatArray, IntArray
+from evaluation.columns import ScoresError
 from evaluation.dbtex import DbtexSet, nearest_box
 from evaluation.dbtex_tables import dbtex_set
 from evaluation.errors import InvalidInputError, MetricError
@@ -30,6 +31,12 @@ IN_SIGHT = 3
 """Frames between a lesion's true frame and the one viewed in which it still counts as seen: its own middle and 3 mm up
 and down at the usual distance of 1 mm. The challenge's rule, a quarter of the volume, is far too wide for looking."""
 
+_KEY, _GROUP = "frames_to_view", "localisation"
+_LABEL = "Share of a volume's frames to view, in the order proposed, to have seen every lesion that is hit"
+_NO_THRESHOLD = (
+    "The scores do not say from which score on key frames show a region. Give the folder that `screening score` wrote, "
+    "with its batch.json."
+)
 _FRAMES = ["frame_first", "frame_last", "frame_peak"]
 
 
@@ -91,9 +98,9 @@ def frames_to_view_figure(
     except MetricError as error:
         reason = str(error)
     return Figure(
-        key="frames_to_view",
-        label="Share of a volume's frames to view, in the order proposed, to have seen every lesion that is hit",
-        group="localisation",
+        key=_KEY,
+        label=_LABEL,
+        group=_GROUP,
         interval=interval,
         n=len(counted),
         n_positive=len(counted),
@@ -103,6 +110,36 @@ def frames_to_view_figure(
         threshold=threshold,
         note=f"A lesion is seen within {in_sight} frames of its own; one that no key frame shows costs all frames.",
     )
+
+
+def reading_aid_figures(scores: Scores, followup: FollowUp, uncertainty: Uncertainty) -> tuple[Figure, ...]:
+    """The figure where lesions are marked in tomosynthesis volumes that were read, and none otherwise.
+
+    Regions are shown from the threshold that the scores' own folder states (`Scores.key_frame_threshold`); what the
+    tables lack is the figure's reason.
+    """
+    marked = _marked_volumes(scores, followup)
+    if not marked:
+        return ()
+    if scores.key_frame_threshold is None:
+        return (_without(marked, _NO_THRESHOLD),)
+    try:
+        return (frames_to_view_figure(scores, followup, scores.key_frame_threshold, uncertainty),)
+    except (MetricError, ScoresError) as error:
+        return (_without(marked, str(error)),)
+
+
+def _marked_volumes(scores: Scores, followup: FollowUp) -> int:
+    """How many volumes of exams with follow-up have a lesion in the follow-up's table."""
+    images, lesions = scores.images, followup.lesions
+    if images is None or lesions is None:
+        return 0
+    volumes = images[(images["kind"] == "dbt") & images["exam_id"].isin(followup.exams["exam_id"])]
+    return int(volumes["image_id"].isin(lesions["image_id"]).sum())
+
+
+def _without(marked: int, reason: str) -> Figure:
+    return Figure(_KEY, _LABEL, _GROUP, None, 0, 0, f"{marked:,} volumes with a lesion", reason)
 
 
 def _viewed(order: list[int], lesions: FloatArray, frames: int, in_sight: int) -> int:

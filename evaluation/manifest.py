@@ -10,7 +10,7 @@ from typing import Any
 
 from evaluation.cohort import Cohort
 from evaluation.scores import Scores
-from evaluation.tables import TABLES
+from evaluation.tables import TABLES, FollowUp
 
 
 def manifest(cohort: Cohort, others: Sequence[Scores], followup: Path) -> dict[str, Any]:
@@ -20,13 +20,18 @@ def manifest(cohort: Cohort, others: Sequence[Scores], followup: Path) -> dict[s
     `systems` (name, model_ids, rows, sha256; the evaluated one first), `followup` (file, rows, sha256) and `sha256`
     over both.
     """
+    return table_manifest([cohort.scores, *others], cohort.followup, followup)
+
+
+def table_manifest(scores: Sequence[Scores], tables: FollowUp, followup: Path) -> dict[str, Any]:
+    """The same record for systems and follow-up that were not joined; `tables` were read from the folder `followup`."""
     systems = [
         {"name": one.name, "model_ids": list(one.model_ids), "rows": len(one.exams), "sha256": one.sha256}
-        for one in (cohort.scores, *others)
+        for one in scores
     ]
     files = {}
     for name in TABLES:
-        table = getattr(cohort.followup, name)
+        table = getattr(tables, name)
         for file in (followup / f"{name}.csv", followup / f"{name}.parquet"):
             if table is not None and file.is_file():
                 files[file] = len(table)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,7 @@ class Scores:
     frame_peak, x, y, width, height, score, rank) are None where the system gives none. `sha256`: hex digest over the
     files, for the record of an evaluation ("" for tables that came from no file). The index of each table is its line
     in the file. Every exam whose status is `scored` has a score, and no other has. `notes`: sentences to know about.
+    `key_frame_threshold`: score from which on key frames show a region, where the folder's `batch.json` says so.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Scores:
     regions: pd.DataFrame | None
     sha256: str
     notes: tuple[str, ...] = ()
+    key_frame_threshold: float | None = None
 
 
 def load_scores(path: str | Path, name: str | None = None) -> Scores:
@@ -95,7 +99,8 @@ def load_scores(path: str | Path, name: str | None = None) -> Scores:
     root = Path(path)
     files = _files(root)
     tables = ((table, read_table(file, TABLES[table])) for table, file in files.items())
-    return _check(tables, name, root.resolve().stem, _sha256(files))
+    scores = _check(tables, name, root.resolve().stem, _sha256(files))
+    return replace(scores, key_frame_threshold=_key_frame_threshold(root / "batch.json"))
 
 
 def check_scores(tables: Mapping[str, pd.DataFrame], name: str | None = None) -> Scores:
@@ -132,6 +137,16 @@ def _files(root: Path) -> dict[str, Path]:
     if "exams" not in files:
         raise ScoresError(f"The folder of scores {root} holds no exams.csv or exams.parquet.")
     return files
+
+
+def _key_frame_threshold(record: Path) -> float | None:
+    """What `screening score` notes beside the tables; None where there is no such record, or one without it."""
+    try:
+        content = json.loads(record.read_bytes()) if record.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise ScoresError(f"{record} cannot be read: {error}") from error
+    value = content.get("key_frame_threshold") if isinstance(content, dict) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _sha256(files: Mapping[str, Path]) -> str:

@@ -15,6 +15,7 @@ from training.cli import Config, DataRoot, print_figures, read_recipe
 from training.crossval import collect, fold_results
 from training.data import read_records
 from training.figures import REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
+from training.pages import keep_blocks
 from training.recipe import Recipe
 from training.splits import manifest
 
@@ -37,7 +38,8 @@ def main(
         accuracy = measure(held_out)
         print_figures(accuracy)
         docs.parent.mkdir(parents=True, exist_ok=True)
-        docs.write_text(document(held_out, accuracy, config, fold), encoding="utf-8")
+        old = docs.read_text(encoding="utf-8") if docs.exists() else ""
+        docs.write_text(keep_blocks(old, document(held_out, accuracy, config, fold)), encoding="utf-8")
 
 
 def document(held_out: Study, accuracy: Accuracy, config: str, fold: int | None = None) -> str:

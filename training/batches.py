@@ -153,11 +153,17 @@ class EpochOrder:
 
 
 class Collate:
-    """Stack samples into a `Batch`, padded at right and bottom to the largest, in multiples of 32."""
+    """Stack samples into a `Batch`, padded at right and bottom to the largest, in multiples of 32.
 
-    def __init__(self, benign_target: float, places_only: frozenset[str]) -> None:
+    `places_only`, `without_density`: data sets from whose images no truth of the breast, or no density, is learned.
+    """
+
+    def __init__(
+        self, benign_target: float, places_only: frozenset[str], without_density: frozenset[str] = frozenset()
+    ) -> None:
         self.benign_target = benign_target
         self.places_only = places_only
+        self.without_density = without_density
 
     def __call__(self, samples: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8], PreparedRecord]]) -> Batch:
         multiple = MammogramNet.MULTIPLE
@@ -176,8 +182,12 @@ class Collate:
             torch.from_numpy(np.stack([target for target, _ in truths])),
             torch.from_numpy(np.stack([weight for _, weight in truths])),
             torch.tensor([self._image_truth(r) for r in records]),
-            torch.tensor([DENSITIES.index(r.density) if r.density in DENSITIES else -1 for r in records]),
+            torch.tensor([self._density_truth(r) for r in records]),
         )
+
+    def _density_truth(self, record: Record) -> int:
+        known = record.density in DENSITIES and record.dataset not in self.without_density
+        return DENSITIES.index(record.density) if known and record.density else -1
 
     def _image_truth(self, record: Record) -> float:
         if record.malignant is None or record.dataset in self.places_only:

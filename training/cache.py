@@ -20,10 +20,12 @@ import numpy.typing as npt
 from rich.progress import track
 
 from screening.errors import ImageError
+from screening.exam import ImageKind
 from screening.imaging.geometry import Geometry
-from screening.imaging.prepare import Preparation, prepare
+from screening.imaging.prepare import Preparation, Prepared, prepare
 from training.datasets.pixels import lesion_mask, read_pixels
 from training.datasets.record import Lesion, Record
+from training.slabs import prepared_slab
 
 _VERSION = "4"
 """Raised whenever preparation changes, so that old copies are not taken."""
@@ -72,8 +74,7 @@ def _prepared_copy(record: Record, preparation: Preparation, folder: Path) -> Pa
     if file.exists():
         return file
     try:
-        pixels = read_pixels(record)
-        done = prepare(pixels, record.pixel_spacing_mm, preparation)
+        done, shape = _prepared(record, preparation)
     except ImageError as error:
         return str(error)
     g = done.geometry
@@ -82,11 +83,19 @@ def _prepared_copy(record: Record, preparation: Preparation, folder: Path) -> Pa
         np.savez_compressed(
             stream,
             pixels=np.round(done.pixels * 65535).astype(np.uint16),
-            lesions=lesion_labels(record.lesions or (), (pixels.shape[0], pixels.shape[1]), g),
+            lesions=lesion_labels(record.lesions or (), shape, g),
             geometry=np.array([g.x0, g.y0, g.width, g.height, g.columns, g.rows, g.flip_x, g.flip_y]),
         )
     part.replace(file)
     return file
+
+
+def _prepared(record: Record, preparation: Preparation) -> tuple[Prepared, tuple[int, int]]:
+    """The prepared image, and (rows, columns) of the published one."""
+    if record.kind is ImageKind.DBT:
+        return prepared_slab(record, preparation)
+    pixels = read_pixels(record)
+    return prepare(pixels, record.pixel_spacing_mm, preparation), (pixels.shape[0], pixels.shape[1])
 
 
 def _digest(record: Record, preparation: Preparation) -> str:
@@ -99,6 +108,7 @@ def _digest(record: Record, preparation: Preparation) -> str:
         stat.st_mtime_ns,
         record.lesions,
         record.pixel_spacing_mm,
+        *((record.frame,) if record.kind is ImageKind.DBT else ()),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 

@@ -16,6 +16,7 @@ from screening.cli import SOME_FAILED, Model, one_sentence
 from screening.configs import config_dir
 from screening.errors import ConfigError
 from screening.options import Half
+from training.phantom.cli import join as join_phantom
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,7 @@ def join(app: typer.Typer) -> None:
     app.command("train")(train_command)
     app.command("crossval")(crossval_command)
     app.command("test")(testset_command)
+    join_phantom(app)
 
 
 def crossval_command(
@@ -163,7 +165,7 @@ def train_command(
         else:
             held_out = study(fold_results(crossval, from_fold), records, recipe, from_fold)
             members = fold_networks(crossval, from_fold, recipe)
-            learned = list(folds(records, recipe.folds, recipe.seed)[from_fold].train)
+            learned = list(folds(records, recipe.folds, recipe.seed, recipe.train_only)[from_fold].train)
             limits = [ONE_FOLD]
         accuracy = measure(held_out)
         bundle = out / "bundle"

@@ -52,7 +52,7 @@ def train_fold(
     folder = out / f"fold-{fold}"
     if (folder / "done").exists():
         return
-    split = folds(records, recipe.folds, recipe.seed)[fold]
+    split = folds(records, recipe.folds, recipe.seed, recipe.train_only)[fold]
     check_no_leak(split.train, split.test)
     networks = trained(split.train, recipe, folder, device, report, workers)
     (folder / STORE).unlink(missing_ok=True)
@@ -65,10 +65,10 @@ def train_fold(
 def trained(
     records: Sequence[Record], recipe: Recipe, folder: Path, device: torch.device, report: Report, workers: int = 0
 ) -> list[MammogramNet]:
-    """The network at the end of each stage of the recipe; checkpoints and curves go to `folder`, done once, kept."""
+    """The network at the end of each stage that answers; checkpoints and curves go to `folder`, done once, kept."""
     learn, validate = records, None
     if any(stage.optimisation.patience for stage in recipe.stages):
-        split = folds(records, 8, recipe.seed)[0]
+        split = folds(records, 8, recipe.seed, recipe.train_only)[0]
         learn, validate = split.train, validation(split.test, recipe.stages[0], device)  # one network answers
     prepared = prepare_all(learn, recipe)
     networks: list[MammogramNet] = []
@@ -76,7 +76,7 @@ def trained(
     for index, stage in enumerate(recipe.stages):
         networks.append(
             fit(
-                prepared,
+                [one for one in prepared if one.record.dataset in {source.name for source in stage.data}],
                 stage,
                 folder / checkpoint_name(index),
                 device=device,
@@ -87,7 +87,7 @@ def trained(
             )
         )
         epochs += stage.optimisation.epochs
-    return networks
+    return [networks[index] for index in recipe.answering]
 
 
 def _later(report: Report, epochs: int, figures: dict[str, float], epoch: int) -> None:
@@ -159,7 +159,7 @@ def uncalibrated_bundle(
             "figures": [],
         }
     )
-    return Bundle(card, UNCALIBRATED, Ensemble(networks, len(recipe.stages)).eval(), "", device)
+    return Bundle(card, UNCALIBRATED, Ensemble(networks, len(recipe.answering)).eval(), "", device)
 
 
 def collect(recipe: Recipe, out: Path) -> list[ExamResult]:
@@ -178,12 +178,10 @@ def fold_results(out: Path, fold: int) -> list[ExamResult]:
 
 
 def fold_networks(out: Path, fold: int, recipe: Recipe) -> list[MammogramNet]:
-    """The networks of one fold, one a stage. Raises `ConfigError` if the fold is not finished."""
+    """The networks of one fold, one for each stage that answers. Raises `ConfigError` if the fold is not finished."""
     if not (out / f"fold-{fold}" / "done").exists():
         raise ConfigError(f"{out / f'fold-{fold}'}: the fold is not finished; run screening crossval first")
-    return [
-        averaged_network(out / f"fold-{fold}" / checkpoint_name(stage), recipe) for stage in range(len(recipe.stages))
-    ]
+    return [averaged_network(out / f"fold-{fold}" / checkpoint_name(stage), recipe) for stage in recipe.answering]
 
 
 def finished_folds(recipe: Recipe, out: Path) -> bool:

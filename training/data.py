@@ -11,6 +11,7 @@ from training.cache import PreparedRecord, prepare_records
 from training.datasets import read_dataset, require_training_allowed
 from training.datasets.record import Record
 from training.recipe import Recipe
+from training.slabs import with_slabs
 
 LOG = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ def read_records(recipe: Recipe) -> list[Record]:
 
 
 def prepare_all(records: Sequence[Record], recipe: Recipe) -> list[PreparedRecord]:
-    """Prepared copies of the records; images that cannot be prepared are named in the log and left out."""
-    prepared, problems = prepare_records(list(records), Preparation(recipe.pixel_spacing_mm), recipe.cache)
+    """Prepared copies of the records, of volumes as slabs; what cannot be prepared is named in the log and left out."""
+    prepared, problems = prepare_records(with_slabs(records), Preparation(recipe.pixel_spacing_mm), recipe.cache)
     for problem in problems:
         LOG.warning("left out: %s", problem)
     return prepared

@@ -68,6 +68,7 @@ TERMS = {
         "artificial intelligence research. Scientific Data 2022;9. doi:10.1038/s41597-022-01238-0. Data: "
         "doi:10.7937/29kw-ae92. Clark K, et al. The Cancer Imaging Archive (TCIA). J Digit Imaging 2013;26:1045–1057",
     ),
+    "simulated": ("None: it shows nobody", "`screening simulate` of this project"),
 }
 """Licence and citation of the bundled model's public sets; other sets state theirs in the recipe."""
 
@@ -85,12 +86,12 @@ def make_bundle(
 ) -> None:
     """Write a bundle to `folder`.
 
-    `members`: the network of each stage, or those of several folds, to answer together. `records`: what the weights
+    `members`: the network of each stage that answers, or those of several folds. `records`: what the weights
     learned from. `figures`: measured on women that the network, or the networks of its cross-validation, never saw.
     `limits`: what has to be said about this bundle beyond the usual. Raises `ConfigError` where a data set's licence or
     citation is unknown.
     """
-    network = Ensemble(members, len(recipe.stages)).float()
+    network = Ensemble(members, len(recipe.answering)).float()
     network = network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     datasets = {record.dataset for record in records}
     card = {
@@ -119,7 +120,7 @@ def architecture_card(recipe: Recipe, members: int) -> dict[str, Any]:
         "channels": shape.channels,
         "whole": shape.whole,
         "members": members,
-        "stages": len(recipe.stages),
+        "stages": len(recipe.answering),
     }
 
 

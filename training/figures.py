@@ -168,7 +168,7 @@ def study(results: Sequence[ExamResult], records: Sequence[Record], recipe: Reci
         raise ConfigError(
             f"the results hold {len(unknown)} images that the recipe's data do not, such as {min(unknown)}"
         )
-    split = folds(records, recipe.folds, recipe.seed)
+    split = folds(records, recipe.folds, recipe.seed, recipe.train_only)
     fold_of = _fold_of(one.test for one in split)
     judged_in = fold_of if fold is None else _fold_of(one.test for one in folds(split[fold].test, 5, recipe.seed))
     return Study(tuple(results), tuple(records), recipe, fold_of, judged_in)

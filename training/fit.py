@@ -73,7 +73,11 @@ def fit(
         _restore(state, checkpoint, device)
     repeats = {source.name: source.repeat for source in recipe.data}
     order = EpochOrder(records, settings.batch_size, recipe.negatives_per_positive, recipe.seed, repeats)
-    collate = Collate(recipe.losses.benign_target, frozenset(d.name for d in recipe.data if d.places_only))
+    collate = Collate(
+        recipe.losses.benign_target,
+        frozenset(source.name for source in recipe.data if source.places_only),
+        frozenset(source.name for source in recipe.data if not source.density),
+    )
     total = settings.epochs * order.steps
     samples = Samples(records, recipe.pasted_lesions)
     with _progress() as progress:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from screening.errors import ConfigError
 
@@ -21,6 +21,8 @@ class DataSource(_Strict):
     `places_only`: its images teach where lesions are, but not what tells a breast with cancer from one without. Set it
     for a set without normal breasts, from which the network would learn to know the set and not the cancer.
     `repeat`: how often an epoch shows each of its images with known places: a small set is worth seeing more often.
+    `train_only`: learned from in every fold and judged in none, as simulated women are. `in_stages`: the numbers, from
+    1, of the stages that learn from it; empty for all. `density`: whether its labels of breast density are learned.
     `licence`, `citation`: for the bundle's card; those of the bundled recipe's public sets are known.
     """
 
@@ -28,6 +30,9 @@ class DataSource(_Strict):
     root: Path
     places_only: bool = False
     repeat: int = Field(1, ge=1)
+    train_only: bool = False
+    in_stages: tuple[int, ...] = ()
+    density: bool = True
     licence: str = ""
     citation: str = ""
 
@@ -59,17 +64,22 @@ class LossWeights(_Strict):
 
 
 class Stage(_Strict):
-    """How the network learns for a while. `pasted_lesions`: share of normal images that get a lesion of another."""
+    """How the network learns for a while.
+
+    `pasted_lesions`: share of normal images that get a lesion of another. `answers`: whether the network at the end of
+    the stage is one of the model's, or only where the next stage begins.
+    """
 
     optimisation: Optimisation = Optimisation()
     losses: LossWeights = LossWeights()
     pasted_lesions: float = Field(0.0, ge=0, le=1)
+    answers: bool = True
 
 
 class Recipe(Stage):
     """All that a training run depends on, but the data's own content.
 
-    `then`: further stages. Each goes on from the weights of the one before, and the networks at the end of all stages
+    `then`: further stages. Each goes on from the weights of the one before, and the networks at the end of the stages
     answer together (Huang et al. 2017, snapshot ensembles): what is learned last need not cost what was learned first.
     """
 
@@ -88,17 +98,36 @@ class Recipe(Stage):
     then: tuple[Stage, ...] = ()
     cache: Path = Path(".cache/prepared")
 
+    @model_validator(mode="after")
+    def _some_stage_answers(self) -> Recipe:
+        if not any(stage.answers for stage in (self, *self.then)):
+            raise ValueError("no stage answers; leave `answers` out of the last one at least")
+        return self
+
     @property
     def stages(self) -> tuple[Recipe, ...]:
-        """A recipe of a single stage for each stage, in order; each draws its own samples."""
+        """A recipe of a single stage for each stage, in order; each has its own data and draws its own samples."""
         first = self.model_copy(update={"then": ()})
-        further = (
+        return tuple(
             first.model_copy(
-                update={name: getattr(stage, name) for name in Stage.model_fields} | {"seed": self.seed + i}
+                update={name: getattr(stage, name) for name in Stage.model_fields}
+                | {
+                    "seed": self.seed + i,
+                    "data": tuple(one for one in self.data if not one.in_stages or i + 1 in one.in_stages),
+                }
             )
-            for i, stage in enumerate(self.then, start=1)
+            for i, stage in enumerate((self, *self.then))
         )
-        return (first, *further)
+
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """The stages, from 0, whose networks answer."""
+        return tuple(i for i, stage in enumerate(self.stages) if stage.answers)
+
+    @property
+    def train_only(self) -> frozenset[str]:
+        """The names of the data sets that are judged in no fold."""
+        return frozenset(source.name for source in self.data if source.train_only)
 
 
 def load_recipe(file: Path, data_root: Path = Path(".")) -> Recipe:

@@ -26,8 +26,10 @@ class Fold:
     test: tuple[Record, ...]
 
 
-def folds(records: Sequence[Record], k: int, seed: int) -> list[Fold]:
+def folds(records: Sequence[Record], k: int, seed: int, train_only: frozenset[str] = frozenset()) -> list[Fold]:
     """`k` folds by woman; each record is tested in exactly one. Deterministic, whatever the order of `records`.
+
+    `train_only`: data sets whose records are learned from in every fold and tested in none.
 
     Women are stratified by dataset, malignant and located lesions: within a stratum they are shuffled by `seed` and
     dealt out in turn, each deal going on where the last stratum ended, so that folds differ by one woman at most,
@@ -37,7 +39,8 @@ def folds(records: Sequence[Record], k: int, seed: int) -> list[Fold]:
     """
     women: dict[Group, list[Record]] = defaultdict(list)
     for record in records:
-        women[record.group].append(record)
+        if record.dataset not in train_only:
+            women[record.group].append(record)
     if not 2 <= k <= len(women):
         raise ConfigError(f"{k} folds cannot be made of {len(women)} women; give from 2 to the number of women.")
     strata: dict[tuple[str, bool, bool], list[Group]] = defaultdict(list)
@@ -51,8 +54,8 @@ def folds(records: Sequence[Record], k: int, seed: int) -> list[Fold]:
     fold_of = {group: i % k for i, group in enumerate(dealt)}
     made = [
         Fold(
-            train=tuple(record for record in records if fold_of[record.group] != fold),
-            test=tuple(record for record in records if fold_of[record.group] == fold),
+            train=tuple(record for record in records if fold_of.get(record.group) != fold),
+            test=tuple(record for record in records if fold_of.get(record.group) == fold),
         )
         for fold in range(k)
     ]

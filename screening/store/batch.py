@@ -73,6 +73,8 @@ class BatchSummary:
     reference
         Exam score from which a heatmap shows its full colour, usually the threshold of category 10; in exams that score
         higher it is their own score.
+    key_frame_threshold
+        Region score from which on the key frames of volumes show a region; None where no volume is read.
     config
         What the batch was run with: site profile, options. Values under names like `key` or `token` are not written.
     timings
@@ -89,6 +91,7 @@ class BatchSummary:
     reference: float
     config: Mapping[str, Any] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    key_frame_threshold: float | None = None
 
     def record(self) -> dict[str, Any]:
         """Return the record as JSON-ready values. It names no person and no host."""
@@ -104,6 +107,7 @@ class BatchSummary:
                 for (status, code), (exams, instances) in self.counts.reasons.items()
             ],
             "heatmap_reference": self.reference,
+            "key_frame_threshold": self.key_frame_threshold,
             "timings_seconds": {stage: round(seconds, 3) for stage, seconds in self.timings.items()},
             "config": _without_secrets(self.config),
             "versions": _versions(),

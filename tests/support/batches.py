@@ -18,7 +18,7 @@ from screening.batch.worker import HOST, Report, Task, worker_name
 from screening.exam import Exam, Image, ImageKind, Laterality, View
 from screening.result import BreastResult, ExamResult, ImageResult, Region, Status
 
-KILLS, FAILS_ONCE = "kills its worker", "fails once"
+KILLS, FAILS_ONCE, HANGS = "kills its worker", "fails once", "hangs"
 
 
 def write_exams(folder: Path, number: int, first: int = 1, woman: str = "W") -> list[Exam]:
@@ -88,6 +88,8 @@ class StubScorer:
         woman = task.exam.woman_id
         if woman == KILLS:
             os.kill(os.getpid(), signal.SIGKILL)
+        if woman == HANGS:
+            time.sleep(3600)
         time.sleep(self.seconds)
         files: dict[str, ReadFile] = {image.image_id: read_file(image) for image in task.exam.images}
         passing = "not yet" if woman == FAILS_ONCE and task.attempt == 1 else ""

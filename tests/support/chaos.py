@@ -3,7 +3,7 @@
     python -m tests.support.chaos BUNDLE EXAMS OUT OPTIONS
 
 scores EXAMS by stubs (or, of DICOM files, by the bundle), with `resume`; OPTIONS are those of `Batch` as JSON, besides
-`seconds` that a stub takes.
+`seconds` that a stub takes, and `lease`, the seconds after which a database's other runners give up a dead one.
 """
 
 from __future__ import annotations
@@ -13,33 +13,38 @@ import csv
 import json
 import os
 import random
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tests.support.network import HERE, Host, listens
 from tests.support.orthanc import free_port
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("exams.csv", "images.csv", "regions.csv")
+LOCAL_KINDS = ("runner", *["worker"] * 4)
+RAY_KINDS = (*LOCAL_KINDS, *["node"] * 3)
+"""What is killed, as often as it stands there."""
 _PATIENCE_S = 300.0
-_TOKEN = {"RAY_AUTH_MODE": "token"}
-"""Ray's clusters ask for one, which the first `ray start` leaves in the home folder."""
+_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""Ray's clusters ask for one: they listen on all of this machine's addresses."""
 
 
 def main() -> None:
     bundle_folder, source, out = (Path(one) for one in sys.argv[1:4])
     options: dict[str, Any] = json.loads(sys.argv[4])
-    seconds = options.pop("seconds", None)
+    seconds, lease = options.pop("seconds", None), options.pop("lease", None)
     # Here, as a process that is about to be killed should at least be imported quickly.
+    from screening.batch import dispatch, ledger
     from screening.batch.dispatch import Retries
     from screening.batch.runner import Batch, run_batch
     from screening.model.bundle import load_bundle
@@ -47,6 +52,8 @@ def main() -> None:
     from screening.sources.folder import read_folder
     from tests.support.batches import StubSetup, small_exam
 
+    if lease is not None:
+        ledger.LEASE_S, dispatch.BEAT_S = lease, lease / 6
     bundle = load_bundle(bundle_folder)
     retries = Retries(most=options.pop("most", 9), first_s=0.2)
     if seconds is None:
@@ -61,52 +68,68 @@ def main() -> None:
 
 @dataclass
 class Chaos:
-    """Runs a batch over and over until it has ended, killing meanwhile. `killed`: how many of each kind."""
+    """Runs a batch over and over until it has ended, killing meanwhile. `killed`: how many of each kind.
+
+    `kinds`: what is drawn from, by `seed`, for each kill. `nodes`: of the Ray cluster that it runs on, if it does.
+    """
 
     bundle: Path
     source: Path
     out: Path
     options: dict[str, Any]
     seed: int = 0
+    kinds: tuple[str, ...] = LOCAL_KINDS
+    nodes: RayNodes | None = None
+    host: Host = HERE
     killed: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     _process: subprocess.Popen[bytes] | None = None
 
-    def run(self, kills: int, between_s: tuple[float, float], nodes: RayNodes | None = None) -> None:
-        """Kill so many times at random moments, then let the batch end."""
+    def run(self, kills: int, between_s: tuple[float, float]) -> None:
+        """Kill so many times, of kinds and after pauses that the seed draws, then let the batch end."""
         rng = random.Random(self.seed)
+        plan = [(rng.choice(self.kinds), rng.uniform(*between_s)) for _ in range(kills)]
         deadline = time.monotonic() + _PATIENCE_S + 30 * kills
-        self._start()
+        self.start()
         try:
-            while self.killed.total() < kills and not self._ended():
-                self._wait(rng.uniform(*between_s))
-                kind = rng.choice(["runner", *["worker"] * 4, *(["node"] * 3 if nodes else [])])
-                if kind == "node" and nodes is not None:
-                    nodes.kill_one()
-                    nodes.add()
-                    self.killed[kind] += 1
-                elif kind == "runner" and self._kill(self._running()):
-                    self.killed[kind] += 1
-                    self._start()
-                elif kind == "worker" and (found := self.workers()) and self._kill(rng.choice(found)):
-                    self.killed[kind] += 1
-                if self._running().poll() is not None:
-                    self._start()
-            while not self._ended():
+            for kind, pause in plan:
+                while not self.ended():
+                    self._wait(pause)
+                    struck = self._strike(kind, rng)
+                    self._keep_running()
+                    if struck:
+                        break
+            while not self.ended():
                 assert time.monotonic() < deadline, "the batch does not end"
-                if self._running().poll() is not None:
-                    self._start()
+                self._keep_running()
                 time.sleep(0.1)
         finally:
             self.stop()
 
+    def _strike(self, kind: str, rng: random.Random) -> bool:
+        """Kill one of a kind; whether there was one."""
+        if kind == "node" and self.nodes is not None:
+            self.nodes.kill_one(rng)
+            self.nodes.add()
+        else:
+            found = [self._running()] if kind == "runner" else self.workers()
+            if not found or not self._kill(rng.choice(found)):
+                return False
+        self.killed[kind] += 1
+        return True
+
+    def _keep_running(self) -> None:
+        if self._running().poll() not in (None, 0):
+            self.start()
+
     def workers(self) -> list[psutil.Process]:
         """Processes that score: a fork server's children, or actors of Ray."""
-        found = []
+        if self.nodes is not None:
+            return self.nodes.actors()
         with contextlib.suppress(psutil.Error):
             own = psutil.Process(self._running().pid)
-            found = [leaf for child in own.children() for leaf in child.children() if _is_forked(leaf)]
-        return found or [one for one in psutil.process_iter() if _is_actor(one)]
+            return [leaf for child in own.children() for leaf in child.children() if _is_forked(leaf)]
+        return []
 
     def stop(self) -> None:
         """Kill what runs."""
@@ -114,12 +137,13 @@ class Chaos:
             self._process.kill()
             self._process.wait()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the batch, or go on with it."""
         arguments = [str(self.bundle), str(self.source), str(self.out), json.dumps(self.options)]
         self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out.parent / f"{self.out.name}.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.chaos", *arguments],
+                [*self.host.enter, sys.executable, "-m", "tests.support.chaos", *arguments],
                 cwd=ROOT,
                 env=os.environ | _TOKEN,
                 stdout=log,
@@ -131,7 +155,13 @@ class Chaos:
         assert self._process is not None
         return self._process
 
-    def _ended(self) -> bool:
+    @property
+    def log(self) -> Path:
+        """What the batch logs, of all its runs."""
+        return self.out.parent / f"{self.out.name}.log"
+
+    def ended(self) -> bool:
+        """Whether the batch has come to its end."""
         return self._running().poll() == 0
 
     def _wait(self, seconds: float) -> None:
@@ -166,42 +196,48 @@ def _is_actor(process: psutil.Process) -> bool:
 
 
 class RayNodes:
-    """A Ray cluster on this machine: a head and further nodes, of one CPU and in a process group each."""
+    """A Ray cluster on this machine: a head and further nodes, of one CPU and in a process group each.
 
-    def __init__(self) -> None:
-        self.port = free_port()
+    `settings`: further variables of its environment.
+    """
+
+    def __init__(self, host: Host = HERE, settings: Mapping[str, str] | None = None) -> None:
+        self.port, self._host, self._settings = free_port(), host, dict(settings or {})
         self._nodes: list[subprocess.Popen[bytes]] = []
-        self._head = self._start("--head", f"--port={self.port}", "--num-cpus=1", "--include-dashboard=false")
+        self._head = self._start(host, "--head", f"--port={self.port}", "--num-cpus=1", "--include-dashboard=false")
         self._wait_for_head()
 
     @property
     def address(self) -> str:
         """Of the cluster."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host.address}:{self.port}"
 
-    def add(self) -> None:
+    def add(self, host: Host | None = None) -> None:
         """Start another node."""
-        self._nodes.append(self._start(f"--address={self.address}", "--num-cpus=1"))
+        self._nodes.append(self._start(host or self._host, f"--address={self.address}", "--num-cpus=1"))
 
-    def kill_one(self) -> None:
-        """Kill a node with all that runs on it."""
+    def kill_one(self, rng: random.Random) -> None:
+        """Kill a node, but for the head, with all that runs on it."""
         if self._nodes:
-            _kill_group(self._nodes.pop(0))
+            _kill_group(self._nodes.pop(rng.randrange(len(self._nodes))))
+
+    def actors(self) -> list[psutil.Process]:
+        """Processes of its nodes that score."""
+        return [one for node in (self._head, *self._nodes) for one in _family(node) if _is_actor(one)]
 
     def close(self) -> None:
         """Kill all nodes."""
         for node in (*self._nodes, self._head):
             _kill_group(node)
 
-    def _start(self, *options: str) -> subprocess.Popen[bytes]:
-        # On loopback, lest others reach it; tokens keep out other users of this machine.
-        usual = ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
-        command = [str(Path(sys.executable).with_name("ray")), "start", *options, *usual]
+    def _start(self, host: Host, *options: str) -> subprocess.Popen[bytes]:
+        usual = ["--block", "--disable-usage-stats", f"--node-ip-address={host.address}"]
+        command = [*host.enter, str(Path(sys.executable).with_name("ray")), "start", *options, *usual]
         return subprocess.Popen(
             [*command, f"--object-store-memory={80 << 20}"],
             start_new_session=True,
             cwd=ROOT,
-            env=os.environ | _TOKEN,
+            env=os.environ | _TOKEN | self._settings,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -209,7 +245,7 @@ class RayNodes:
     def _wait_for_head(self) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self._head.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            if listens(self._head.pid, self.port):
                 return
             time.sleep(0.2)
         self.close()
@@ -217,9 +253,9 @@ class RayNodes:
 
 
 @contextlib.contextmanager
-def ray_nodes(number: int) -> Iterator[RayNodes]:
+def ray_nodes(number: int, host: Host = HERE, settings: Mapping[str, str] | None = None) -> Iterator[RayNodes]:
     """A cluster of a head and so many nodes."""
-    cluster = RayNodes()
+    cluster = RayNodes(host, settings)
     try:
         for _ in range(number):
             cluster.add()
@@ -228,12 +264,15 @@ def ray_nodes(number: int) -> Iterator[RayNodes]:
         cluster.close()
 
 
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(process.pid).children(recursive=True)
+    return []
+
+
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """Kill a session: what `ray start --block` has started, and what those have."""
-    family = []
-    with contextlib.suppress(psutil.Error):
-        family = psutil.Process(process.pid).children(recursive=True)
-    for one in family:
+    for one in _family(process):
         with contextlib.suppress(psutil.Error):
             one.kill()
     with contextlib.suppress(ProcessLookupError):

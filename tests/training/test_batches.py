@@ -177,9 +177,11 @@ def test_truth_per_image_and_density_stand_where_they_are_known() -> None:
         sized(2, 32, malignant=None),
         sized(3, 32, malignant=True, dataset="cesm", lesions=()),
     ]
-    batch = Collate(0.4, frozenset({"cesm"}))([Samples(records)[i, None] for i in range(4)])
-    assert batch.malignant.tolist() == [1, 0, UNKNOWN, UNKNOWN]
-    assert batch.density.tolist() == [0, 3, -1, -1]
+    records.append(sized(4, 32, dataset="simulated", density="B"))
+    collate = Collate(0.4, frozenset({"cesm"}), frozenset({"simulated"}))
+    batch = collate([Samples(records)[i, None] for i in range(5)])
+    assert batch.malignant.tolist()[:4] == [1, 0, UNKNOWN, UNKNOWN]
+    assert batch.density.tolist() == [0, 3, -1, -1, -1]
 
 
 def test_worker_processes_give_the_same_batches_in_the_same_order() -> None:

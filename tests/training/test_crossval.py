@@ -74,8 +74,8 @@ def test_patience_is_judged_on_women_that_are_neither_learned_from_nor_held_out(
     judged: list[Record] = []
     learned: list[Record] = []
 
-    def halves(some: list[Record], count: int, seed: int) -> list[Fold]:
-        return folds(some, min(count, 2), seed)  # instead of eighths, as the women are few
+    def halves(some: list[Record], count: int, seed: int, train_only: frozenset[str]) -> list[Fold]:
+        return folds(some, min(count, 2), seed, train_only)  # instead of eighths, as the women are few
 
     def watched_validation(some: list[Record], *rest: Any) -> Validate:
         judged.extend(some)
@@ -120,6 +120,19 @@ def test_each_stage_goes_on_from_the_one_before_and_all_of_them_score(crossval: 
     held_out = list(folds(records, recipe.folds, recipe.seed)[0].test)
     expected = list(score_records(held_out, [first, last], recipe, "fold-0", torch.device("cpu"), quiet=True))
     assert sorted(r.score or 0 for r in expected) == sorted(r.score or 0 for r in fold_results(tmp_path, 0))
+
+
+def test_a_stage_that_does_not_answer_is_only_where_the_next_begins(crossval: Validated, tmp_path: Path) -> None:
+    records, recipe = setting(crossval)
+    brief = recipe.optimisation.model_copy(update={"epochs": 1})
+    stages = tuple(Stage(optimisation=brief, answers=answers) for answers in (False, True))
+    staged = recipe.model_copy(update={"optimisation": brief, "then": stages})
+    train_fold(records, 0, staged, tmp_path, torch.device("cpu"), lambda *_: None)
+    answering = fold_networks(tmp_path, 0, staged)
+    every = [averaged_network(tmp_path / "fold-0" / f"checkpoint-{stage}.pt", staged) for stage in range(3)]
+    for one, stage in zip(answering, (0, 2), strict=True):
+        assert torch.equal(one.local.weight, every[stage].local.weight)
+    assert not torch.equal(every[1].local.weight, every[2].local.weight)
 
 
 def test_an_unfinished_fold_has_no_results(tmp_path: Path) -> None:

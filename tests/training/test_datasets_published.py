@@ -18,6 +18,7 @@ from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, Expli
 
 from screening.errors import ConfigError
 from screening.exam import ImageKind, Laterality, View
+from tests.support.simulated_images import write_simulated_set
 from training.datasets import ADAPTERS, Record, find_adapter, read_dataset, require_training_allowed
 from training.datasets.pixels import lesion_mask, read_pixels
 
@@ -645,6 +646,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "embed": make_embed,
     "csaw-cc": make_csaw,
     "optimam": make_optimam,
+    "simulated": write_simulated_set,
 }
 TABLE_SUFFIXES = {".csv", ".txt", ".xlsx", ".json"}
 OPTIONAL_TABLES = {"metadata.csv"}
@@ -709,7 +711,7 @@ def test_a_missing_column_is_named(tmp_path: Path, name: str) -> None:
         delimiter = ";" if ";" in header else ","
         named: list[str] = []
         for column in header.strip().split(delimiter):
-            spoilt = delimiter.join("x" if c == column else c for c in header.strip().split(delimiter))
+            spoilt = delimiter.join("?" if c == column else c for c in header.strip().split(delimiter))
             table.write_text(f"{spoilt}\n{rest}")
             try:
                 read_dataset(name, tmp_path)

@@ -68,6 +68,17 @@ def test_every_image_is_tested_once_and_no_woman_is_on_both_sides(records: list[
 
 @settings(max_examples=40, deadline=None)
 @given(records=cohorts(), k=st.integers(2, 6), seed=st.integers(0, 2**32 - 1))
+def test_a_set_to_train_on_only_is_in_every_training_and_leaves_the_other_folds_as_they_are(
+    records: list[Record], k: int, seed: int
+) -> None:
+    added = [make_record(f"s{n}", f"s{n}", dataset="simulated", located=True) for n in range(5)]
+    plain, more = folds(records, k, seed), folds([*added, *records], k, seed, frozenset({"simulated"}))
+    assert [fold.test for fold in more] == [fold.test for fold in plain]
+    assert [Counter(fold.train) for fold in more] == [Counter([*fold.train, *added]) for fold in plain]
+
+
+@settings(max_examples=40, deadline=None)
+@given(records=cohorts(), k=st.integers(2, 6), seed=st.integers(0, 2**32 - 1))
 def test_folds_differ_by_one_woman_at_most_in_every_stratum(records: list[Record], k: int, seed: int) -> None:
     def stratum(record: Record) -> tuple[str, bool, bool]:
         return record.dataset, record.malignant is True, bool(record.lesions)

@@ -20,6 +20,7 @@ from training.datasets.mias import read_mias
 from training.datasets.optimam import read_optimam
 from training.datasets.record import Lesion, Record
 from training.datasets.rsna import read_rsna
+from training.datasets.simulated import read_simulated
 from training.datasets.tables import require_file
 from training.datasets.vindr import read_vindr
 
@@ -51,6 +52,7 @@ ADAPTERS: dict[str, Adapter] = {
         Adapter("embed", read_embed),
         Adapter("csaw-cc", read_csaw),
         Adapter("optimam", read_optimam),
+        Adapter("simulated", read_simulated),
     )
 }
 

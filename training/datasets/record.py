@@ -48,7 +48,8 @@ class Record:
 
     `woman` and `exam` are unique within `dataset` only. `image` is the publisher's own name of the image. `malignant`
     is the truth about the breast, None where unknown. `lesions` is None where locations are unknown, and empty where
-    the publisher marks lesions but marked none here. `density` is the BI-RADS category A to D;
+    the publisher marks lesions but marked none here. `frame`: of a volume, the 0-based frame around which a slab of it
+    is the image; None for the whole volume. `density` is the BI-RADS category A to D;
     `density_other` keeps a scale that does not map onto it. `age` is in years. `pixel_spacing_mm` is (between rows,
     between columns) as the adapter states or estimates it. `split` is the publisher's own partition, if any.
     """
@@ -65,6 +66,7 @@ class Record:
     pixel_spacing_mm: tuple[float, float]
     medium: Medium = "digital"
     kind: ImageKind = ImageKind.FFDM
+    frame: int | None = None
     density: str | None = None
     density_other: str = ""
     age: float | None = None
