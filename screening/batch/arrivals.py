@@ -30,6 +30,7 @@ from screening.errors import StoreError
 from screening.exam import Exam
 from screening.model.bundle import Bundle
 from screening.model.calibration import OperatingPoint
+from screening.reading_aid import mark_threshold
 from screening.report import PRIORS_NAME
 from screening.result import ExamResult, InstanceRejection
 from screening.site import Destination, SiteProfile
@@ -233,6 +234,7 @@ class ArrivalScorer:
                 counts=store.counts(setting.bundle.model_id, unfinished_exams=len(self.inbox.waiting())),
                 reference=full_colour(setting.bundle),
                 config=setting.config,
+                key_frame_threshold=mark_threshold(setting.bundle.calibration),
             )
             write_outputs(setting.out, store, summary, setting.bundle, False, setting.operating_point)
         self._written, self._stale = time.monotonic(), False

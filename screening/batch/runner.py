@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from screening.batch.dispatch import Dispatcher, End, Retries
-from screening.batch.engines import EngineOptions, open_engine
+from screening.batch.engines import EXAM_SECONDS, EngineOptions, open_engine
 from screening.batch.events import BatchObserver, FinishedBatch, FinishedExam, StartedBatch, config_digest
 from screening.batch.folder import discard_earlier, locked
 from screening.batch.ledger import Ledger, Untold
@@ -22,6 +22,7 @@ from screening.errors import ScreeningError, StoreError
 from screening.exam import Exam
 from screening.model.bundle import Bundle
 from screening.model.calibration import OperatingPoint
+from screening.reading_aid import mark_threshold
 from screening.result import InstanceRejection
 from screening.store import STORE_NAME, BatchSummary, Counts, ResultStore
 
@@ -51,7 +52,7 @@ class Batch:
         Give every exam its pictures in the report.
     operating_point
         The site's, if it has chosen one.
-    engine, address, gpus, memory_gb
+    engine, address, gpus, memory_gb, exam_seconds
         Where workers run; see `EngineOptions`. Processes of a machine (`local`) begin by importing the program's main
         module, which must do nothing but for `if __name__ == "__main__"`.
     retries
@@ -74,6 +75,7 @@ class Batch:
     address: str | None = None
     gpus: float = 0.0
     memory_gb: float | None = None
+    exam_seconds: float = EXAM_SECONDS
     retries: Retries = field(default_factory=Retries)
     database: str | None = None
 
@@ -160,7 +162,14 @@ class _Run:
         if not self._total:
             return
         batch = self._batch
-        options = EngineOptions(batch.engine, batch.workers, batch.address, gpus=batch.gpus, memory_gb=batch.memory_gb)
+        options = EngineOptions(
+            batch.engine,
+            batch.workers,
+            batch.address,
+            gpus=batch.gpus,
+            memory_gb=batch.memory_gb,
+            exam_seconds=batch.exam_seconds,
+        )
         engine = open_engine(options, self._worker_setup, self._worker_here, self._total)
         try:
             Dispatcher(
@@ -297,6 +306,7 @@ class _Run:
             reference=full_colour(self._bundle),
             config=self._batch.config,
             timings={"total": seconds, "per_exam": seconds / max(1, self._done)},
+            key_frame_threshold=mark_threshold(self._bundle.calibration),
         )
         self._store.add_batch(summary)
         write_outputs(self._out, self._store, summary, self._bundle, self._batch.show_all, self._batch.operating_point)

@@ -11,21 +11,25 @@ import contextlib
 import fcntl
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from screening.delivery.answers import Answer, Outcome
-from screening.delivery.outbox_tables import VERSION, Base, ParcelRow, SwitchRow, sentence, sqlite_engine
+from screening.delivery.outbox_tables import VERSION, Base, ParcelRow, SwitchRow
 from screening.errors import StoreError
+from screening.store.connect import Wording, sentences, sqlite_engine
 from screening.store.files import write_errors
 
 OUTBOX_NAME = "outbox.sqlite"
+_WORDS = Wording(
+    "outbox", "send again (what is in it is kept)", "name another", "send again; a PACS keeps each object once"
+)
 
 
 class State(StrEnum):
@@ -120,8 +124,6 @@ class Outbox:
     def __init__(self, path: Path, back_off: BackOff | None = None, busy_seconds: float = 30.0) -> None:
         self.path = path
         self.back_off = back_off or BackOff()
-        with write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         self._engine = sqlite_engine(path, busy_seconds)
         with self._sentences(), self._engine.begin() as connection:
             tables = sa.inspect(connection).get_table_names()
@@ -374,12 +376,8 @@ class Outbox:
         with self._sentences(), Session(self._engine) as session, session.begin():
             yield session
 
-    @contextlib.contextmanager
-    def _sentences(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            raise StoreError(sentence(error, self.path)) from error
+    def _sentences(self) -> AbstractContextManager[None]:
+        return sentences(str(self.path), _WORDS)
 
 
 def _new_row(destination: str, exam_id: str, made: float, moment: float, one: Object) -> ParcelRow:

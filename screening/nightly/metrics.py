@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # the bundle's module loads torch
     from screening.model.bundle import Bundle
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 150, 600)
+_FOR_ALL = 0o644
+"""Permissions of the text file: node_exporter has a user of its own."""
 _EVERY_S = 15.0
 """A text file is written anew at most so often while exams are scored; node_exporter reads it as often."""
 
@@ -145,7 +147,7 @@ class NightMetrics(BatchObserver):
         """Write the text file, if there is one. Raises StoreError if it cannot be written."""
         if self._file is not None:
             # Without waiting for the disk: after a power cut the next file is as good.
-            write_atomically(self._file, [generate_latest(self.registry)], durable=False)
+            write_atomically(self._file, [generate_latest(self.registry)], durable=False, mode=_FOR_ALL)
             self._written = time.monotonic()
 
     def _write_now_and_then(self) -> None:

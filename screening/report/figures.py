@@ -9,9 +9,9 @@ Volumes have their reading aid beside these (see `frames`).
 
 Colour. A calibrated probability is small where cancers are rare (6 in 1,000 women screened), so colours follow the
 probability relative to a `reference`: the exam score from which category 10 begins, or the exam's own score where that
-is higher, so that weak exams stay pale and the most suspicious place of a strong one stands out. From nothing at 0, over
-violet and red, to full yellow at the reference and above, linearly. Opacity grows alike, from 0 at a twenty-fifth of
-the reference, so that ordinary tissue stays grey, to 45 %, so that tissue can be read under the brightest spot.
+is higher, so that weak exams stay pale and the most suspicious place of a strong one stands out. From nothing at 0,
+over violet and red, to full yellow at the reference and above, linearly. Opacity grows alike, from 0 at a twenty-fifth
+of the reference, so that ordinary tissue stays grey, to 45 %, so that tissue can be read under the brightest spot.
 """
 
 from __future__ import annotations

@@ -15,16 +15,15 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from screening.delivery.objects import MANUFACTURER
-from screening.delivery.outbox_tables import sqlite_engine
 from screening.dicomfile import open_dicom, text
 from screening.errors import ConfigError, ImageError, StoreError
 from screening.exam import Image
@@ -32,9 +31,16 @@ from screening.headers import header_keywords, read_instance
 from screening.site import SiteProfile
 from screening.sources.inbox_tables import VERSION, Base, ExamRow, InstanceRow
 from screening.sources.spool import StudyError, is_uid
+from screening.store.connect import Wording, sentences, sqlite_engine
 from screening.store.files import write_errors
 
 MAMMOGRAPHY = "MG"
+_WORDS = Wording(
+    "inbox",
+    "listen again (what came is kept)",
+    "give another --out",
+    "listen again; have sent once more what was not scored",
+)
 _OURS_ONLY = 0o700
 """Mode of the folders: what is in them names women."""
 
@@ -79,6 +85,7 @@ class Inbox:
     def __init__(self, out: Path, profile: SiteProfile) -> None:
         self.folder = out / "inbox"
         self._incoming = self.folder / "incoming"
+        self._file = self.folder / "inbox.sqlite"
         self._profile = profile
         self._key = profile.pseudonym_key()
         self._keywords = header_keywords(profile) | {"Modality", "Manufacturer", "SOPInstanceUID", "StudyInstanceUID"}
@@ -97,7 +104,7 @@ class Inbox:
             raise ConfigError(f"another program listens for {self.folder}; end it, or give another --out") from error
         for part in self._incoming.iterdir():  # of a run that was killed: its sender was told nothing
             part.unlink()
-        self._engine = sqlite_engine(self.folder / "inbox.sqlite", busy_seconds=30.0)
+        self._engine = sqlite_engine(self._file, busy_seconds=30.0)
         self._stack.callback(self._engine.dispose)
         with self._sentences(), self._engine.begin() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar()
@@ -222,14 +229,8 @@ class Inbox:
         with self._sentences(), Session(self._engine) as session, session.begin():
             yield session
 
-    @contextlib.contextmanager
-    def _sentences(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            raise StoreError(
-                f"{self.folder} cannot be read or written ({error.orig}): free space, or mend it"
-            ) from error
+    def _sentences(self) -> AbstractContextManager[None]:
+        return sentences(str(self._file), _WORDS)
 
 
 def _note(session: Session, new: InstanceRow) -> None:

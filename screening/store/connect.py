@@ -1,10 +1,11 @@
-"""Connections to the results store's database, and what is wrong with them in one sentence."""
+"""Connections to the project's databases (results, outbox, inbox), and what is wrong with one in one sentence."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,6 +18,33 @@ from screening.store.files import write_errors
 
 WRITING = {"sqlite_begin": "IMMEDIATE"}
 """Execution options of a transaction that writes: SQLite then waits at its start, where waiting harms nothing."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How sentences call a database, and what they advise.
+
+    Parameters
+    ----------
+    what
+        Such as "results store".
+    again
+        What to do when the cause is removed.
+    elsewhere
+        What to do instead, where this place cannot be used.
+    damaged
+        What to do once a damaged file is out of the way.
+    """
+
+    what: str
+    again: str
+    elsewhere: str
+    damaged: str
+
+
+RESULTS = Wording(
+    "results store", "run again (finished exams are kept)", "give another --out folder", "score again, or restore it"
+)
 
 
 def database_url(url_or_path: str | Path) -> URL:
@@ -53,8 +81,13 @@ def database_engine(url: URL, busy_seconds: float) -> Engine:
     return engine
 
 
+def sqlite_engine(path: Path, busy_seconds: float) -> Engine:
+    """Connections to a file of which every transaction may write: what it reads is still true when it writes."""
+    return database_engine(database_url(path), busy_seconds).execution_options(**WRITING)
+
+
 @contextlib.contextmanager
-def sentences(name: str) -> Iterator[None]:
+def sentences(name: str, words: Wording = RESULTS) -> Iterator[None]:
     """Turn what the database `name` raises into a `StoreError`; a broken constraint is a bug and stays what it is."""
     try:
         yield
@@ -64,32 +97,35 @@ def sentences(name: str) -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         code = getattr(cause, "sqlite_errorname", "")
         if isinstance(error, DBAPIError) and not isinstance(cause, sqlite3.Error):
-            raise _of_a_server(error, name) from error
+            raise _of_a_server(error, name, words) from error
         kind = StoreAwayError if code.startswith("SQLITE_BUSY") else StoreError
-        raise kind(_of_sqlite(code, cause, name)) from error
+        raise kind(_of_sqlite(code, cause, name, words)) from error
 
 
-def _of_a_server(error: DBAPIError, name: str) -> StoreError:
+def _of_a_server(error: DBAPIError, name: str, words: Wording) -> StoreError:
     """A server that is gone may come back: `StoreAwayError`; what it refuses, it refuses again."""
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         return StoreAwayError(f"The database {name} cannot be reached: start it, or correct its URL, and run again.")
-    return StoreError(f"The results store {name} cannot be read or written: {error.orig}.")
+    return StoreError(f"The {words.what} {name} cannot be read or written: {error.orig}.")
 
 
-def _of_sqlite(code: str, cause: BaseException | None, name: str) -> str:
+def _of_sqlite(code: str, cause: BaseException | None, name: str, words: Wording) -> str:
     """Say what is wrong and what to do; SQLite's own result codes tell the cases apart (sqlite.org/rescode.html)."""
-    full = f"The disk that holds {name} is full: free some space and run again (finished exams are kept)."
+    this = f"The {words.what} {name}"
+    full = f"The disk that holds the {words.what} {name} is full: free some space and {words.again}."
+    closed = f"{this} cannot be opened or written: change its permissions or its folder's, or {words.elsewhere}."
+    damaged = f"{name} is damaged or no {words.what}: move that file away and {words.damaged}."
     told = {
         "SQLITE_FULL": full,
         "SQLITE_IOERR_WRITE": full,
         "SQLITE_IOERR_SHMSIZE": full,
-        "SQLITE_READONLY": f"{name} cannot be written: change its permissions or give another --out folder.",
-        "SQLITE_CANTOPEN": f"{name} cannot be opened: check that its folder exists and can be written.",
-        "SQLITE_BUSY": f"{name} is locked by another program: wait until that has ended, then run again.",
-        "SQLITE_NOTADB": f"{name} is not a results store: move that file away or give another --out folder.",
-        "SQLITE_CORRUPT": f"{name} is damaged: move that file away or give another --out folder, and score again.",
+        "SQLITE_READONLY": closed,
+        "SQLITE_CANTOPEN": closed,
+        "SQLITE_BUSY": f"{this} is locked by another program: wait until that has ended, then {words.again}.",
+        "SQLITE_NOTADB": damaged,
+        "SQLITE_CORRUPT": damaged,
     }
     for start, sentence in told.items():
         if code.startswith(start):
             return sentence
-    return f"The results store {name} cannot be read or written: {cause}."
+    return f"{this} cannot be read or written: {cause}."

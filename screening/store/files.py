@@ -13,23 +13,24 @@ from typing import BinaryIO
 from screening.errors import StoreError
 
 
-def write_atomically(path: Path, chunks: Iterable[bytes], durable: bool = True) -> None:
+def write_atomically(path: Path, chunks: Iterable[bytes], durable: bool = True, mode: int | None = None) -> None:
     """Write `chunks` to `path` so that others see the old file or the whole new one, never a part.
 
     The bytes go to a temporary file in the same folder (made if missing), which then takes the name. `durable` waits
-    until the disk has it; without, a power cut may lose the file, but a killed program still leaves no half.
+    until the disk has it; without, a power cut may lose the file, but a killed program still leaves no half. `mode`:
+    the file's permissions, whatever the process's umask.
 
     Raises
     ------
     StoreError
         If the folder is not writable, the disk is full or writing fails otherwise.
     """
-    with atomic_file(path, durable) as file:
+    with atomic_file(path, durable, mode) as file:
         file.writelines(chunks)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, durable: bool = True, mode: int | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which takes the name `path` at the end of the `with` block, and only if that did not fail.
 
     Arguments and errors as of `write_atomically`.
@@ -42,6 +43,8 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
             with part.open("wb") as file:
                 yield file
                 file.flush()
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 if durable:
                     os.fsync(file.fileno())
             os.replace(part, path)

@@ -25,6 +25,7 @@ from screening.batch.runner import RESULT_FILES, Batch, Outcome, run_batch
 from screening.errors import StoreError
 from screening.exam import Exam, Image
 from screening.model.bundle import Bundle
+from screening.reading_aid import mark_threshold
 from screening.report import picture_paths
 from screening.result import ExamResult
 from screening.scoring import ImageAnswer, answer, score
@@ -121,6 +122,10 @@ def test_counts_add_up_to_every_file_that_was_read(finished: Path, scan: FolderS
         "unfinished": 0,
     }
     assert found["reasons"] == [{"status": "rejected", "code": "not-dicom", "exams": 0, "instances": 1}]
+
+
+def test_record_says_from_which_score_on_key_frames_show_a_region(finished: Path, bundle: Bundle) -> None:
+    assert record(finished)["key_frame_threshold"] == mark_threshold(bundle.calibration)
 
 
 def test_every_score_in_the_tables_is_that_of_a_region_in_the_tables(finished: Path) -> None:

@@ -498,7 +498,7 @@ def test_another_programs_database_is_refused_and_untouched(tmp_path: Path) -> N
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / STORE_NAME).write_text("not a database, however long it is" * 100)
-    with pytest.raises(StoreError, match="is not a results store"):
+    with pytest.raises(StoreError, match="damaged or no results store"):
         ResultStore(tmp_path / STORE_NAME)
 
 

@@ -37,7 +37,8 @@ def grow_ducts(depth_mm: float, radius_mm: float, rng: np.random.Generator) -> P
     spread = rng.normal(0, 0.62, (trees, 2))
     headings = _unit(np.column_stack([-np.ones(trees), spread]))
     radii = rng.uniform(0.8, 1.3, trees)
-    points, widths = [], []
+    points: list[FloatArray] = []
+    widths: list[FloatArray] = []
     while len(tips) and len(points) * STEP_MM < _LONGEST * depth_mm:
         points.append(tips)
         widths.append(radii)

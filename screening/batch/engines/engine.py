@@ -10,6 +10,9 @@ from typing import Protocol
 from screening.batch.worker import Report, Scorer, Setup, Task
 from screening.errors import ConfigError
 
+EXAM_SECONDS = 1800.0
+"""No exam takes so long: not four tomosynthesis volumes on one slow core."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -69,6 +72,8 @@ class EngineOptions:
         What a Ray worker takes of its machine; fractions share a GPU.
     memory_gb
         What a worker may allocate; None: its share of four fifths of this machine's memory (`local`), no limit (`ray`).
+    exam_seconds
+        A worker that gives no answer to an exam for so long hangs: it is ended, as if it had died.
     """
 
     name: str = "local"
@@ -77,6 +82,7 @@ class EngineOptions:
     cpus: float = 1.0
     gpus: float = 0.0
     memory_gb: float | None = None
+    exam_seconds: float = EXAM_SECONDS
 
 
 def cores() -> list[int]:
@@ -102,7 +108,7 @@ def open_engine(
     if options.name == "local":
         from screening.batch.engines.local import LocalEngine
 
-        return LocalEngine(setup(), min(options.workers or len(cores()), max(1, exams)), options.memory_gb)
+        return LocalEngine(setup(), min(options.workers or len(cores()), max(1, exams)), options)
     if options.name == "ray":
         try:
             from screening.batch.engines.ray import RayEngine

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from screening.batch.engines.engine import cores
+from screening.batch.engines.engine import EngineOptions, cores
 from screening.batch.engines.pool import Event, Pool, Seat
 from screening.batch.worker import Setup, Task, worker_name
 from screening.batch.worker_log import collected, replay
@@ -24,6 +24,7 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["screening.batch.worker"])
 _SHARE = 0.8
 _GIB = 1 << 30
+_LAST_BREATH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class _Process:
 
 
 class LocalEngine(Pool[_Process]):
-    """So many worker processes. `memory_gb`: what each may allocate, by default its share of the machine's."""
+    """So many worker processes; of `options`, what each may take."""
 
-    def __init__(self, setup: Setup, workers: int, memory_gb: float | None = None) -> None:
-        super().__init__()
+    def __init__(self, setup: Setup, workers: int, options: EngineOptions) -> None:
+        super().__init__(options.exam_seconds)
         self._setup, self._workers = setup, workers
-        self._limit = _default_limit(workers) if memory_gb is None else int(memory_gb * _GIB)
+        self._limit = _default_limit(workers) if options.memory_gb is None else int(options.memory_gb * _GIB)
         self._resize()
 
     def _wanted(self) -> int:
@@ -82,8 +83,9 @@ class LocalEngine(Pool[_Process]):
     def _discard(self, handle: _Process) -> None:
         handle.connection.close()
         handle.process.kill()
-        handle.process.join()
-        handle.process.close()
+        handle.process.join(_LAST_BREATH_S)
+        if handle.process.exitcode is not None:  # one that waits for a dead disk cannot be killed, and is left
+            handle.process.close()
 
     def close(self) -> None:
         """Kill the workers: what they have finished is stored, what they write has no name yet."""
@@ -106,7 +108,7 @@ def _default_limit(workers: int) -> int:
 
 
 def _cause(process: BaseProcess) -> str:
-    process.join(10)  # its end of the pipe is closed, so it is about to be gone
+    process.join(_LAST_BREATH_S)  # its end of the pipe is closed, so it is about to be gone
     code = process.exitcode
     if code is None or code >= 0:
         return f"exit code {code}"

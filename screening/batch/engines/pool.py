@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from screening.batch.engines.engine import Crashed, Done
+from screening.batch.engines.engine import EXAM_SECONDS, Crashed, Done
 from screening.batch.worker import Report, Task
 from screening.errors import ScreeningError
 
@@ -22,12 +23,16 @@ Handle = TypeVar("Handle")
 
 @dataclass
 class Seat(Generic[Handle]):
-    """A worker: `running` is what it scores, `ahead` what it reads meanwhile and scores next."""
+    """A worker: `running` is what it scores, `ahead` what it reads meanwhile and scores next.
+
+    `since`: when `running` was sent, by the monotonic clock.
+    """
 
     handle: Handle
     name: str = ""
     ready: bool = False
     running: Task | None = None
+    since: float = 0.0
     ahead: Task | None = None
 
 
@@ -43,8 +48,9 @@ class Event(Generic[Handle]):
 
 @dataclass
 class Pool(abc.ABC, Generic[Handle]):
-    """Workers that may die. Subclasses say how to start, ask and stop one."""
+    """Workers that may die, or give no answer for `exam_seconds`. Subclasses say how to start, ask and stop one."""
 
+    exam_seconds: float = EXAM_SECONDS
     seats: list[Seat[Handle]] = field(default_factory=list)
     _backlog: deque[Task] = field(default_factory=deque)
     _deaths_at_start: int = 0
@@ -92,6 +98,8 @@ class Pool(abc.ABC, Generic[Handle]):
                 seat.running = None
             else:
                 seat.ready, seat.name, self._deaths_at_start = True, event.name, 0
+        for seat in self._hanging():
+            ended += self._died(seat, f"no answer for {self.exam_seconds:g} s")
         self._hand_out()
         return ended
 
@@ -106,7 +114,12 @@ class Pool(abc.ABC, Generic[Handle]):
                 continue
             if len(self._backlog) > starting and not seat.running.alone and not self._backlog[0].alone:
                 seat.ahead = self._backlog.popleft()
+            seat.since = time.monotonic()
             self._send(seat.handle, seat.running, seat.ahead)
+
+    def _hanging(self) -> list[Seat[Handle]]:
+        latest = time.monotonic() - self.exam_seconds
+        return [seat for seat in self.seats if seat.running is not None and seat.since < latest]
 
     def _died(self, seat: Seat[Handle], sentence: str) -> list[Done | Crashed]:
         """Whichever of its tasks was the cause, both are suspects."""

@@ -58,7 +58,7 @@ class RayEngine(Pool[Any]):
     """
 
     def __init__(self, setup: Setup, options: EngineOptions) -> None:
-        super().__init__()
+        super().__init__(options.exam_seconds)
         self._options = options
         self._ours = not ray.is_initialized()
         if self._ours:

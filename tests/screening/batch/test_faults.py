@@ -28,10 +28,9 @@ from screening.scoring import ImageAnswer
 from screening.site import load_site
 from screening.sources.folder import read_folder
 from screening.store import STORE_NAME, ResultStore
-from tests.support.batches import FAILS_ONCE, KILLS, StubScorer, StubSetup, exam_ids, write_exams
-from tests.support.chaos import Chaos, ray_nodes, rows, tables
+from tests.support.batches import FAILS_ONCE, HANGS, KILLS, StubScorer, StubSetup, exam_ids, write_exams
+from tests.support.chaos import Chaos, rows, tables
 from tests.support.exams import write_exam
-from tests.support.peers import needs_package
 from tests.support.postgres import needs_postgres
 
 AT_ONCE = Retries(most=4, first_s=0.05)
@@ -65,22 +64,23 @@ def test_kills_of_workers_and_of_the_runner_at_random_moments_lose_and_double_no
     chaos = Chaos(bundle_folder, tmp_path / "in", tmp_path / "out", {"workers": 2, "seconds": 0.3})
     chaos.run(kills=10, between_s=(0.05, 0.6))
     assert chaos.killed.total() == 10
+    assert set(chaos.killed) == {"runner", "worker"}
     go(bundle, exams, tmp_path / "whole", workers=0)
     assert [row["exam_id"] for row in rows(tmp_path / "out", "exams.csv")] == exam_ids(exams)
     assert tables(tmp_path / "out") == tables(tmp_path / "whole")
 
 
-@needs_package("ray")
-def test_kills_of_ray_actors_and_of_a_ray_node_lose_and_double_nothing(
-    bundle: Bundle, bundle_folder: Path, tmp_path: Path
+@needs_postgres
+def test_kills_of_a_runner_whose_store_is_in_postgres_lose_and_double_nothing(
+    bundle: Bundle, bundle_folder: Path, tmp_path: Path, database: str
 ) -> None:
     exams = write_exams(tmp_path / "in", 60)
-    with ray_nodes(1) as nodes:
-        options = {"engine": "ray", "address": nodes.address, "seconds": 0.2}
-        chaos = Chaos(bundle_folder, tmp_path / "in", tmp_path / "out", options, seed=4)
-        chaos.run(kills=4, between_s=(0.2, 1.0), nodes=nodes)
-    assert chaos.killed["worker"]
-    assert chaos.killed["node"]
+    options = {"workers": 2, "seconds": 0.2, "database": database, "lease": 1.0}
+    chaos = Chaos(bundle_folder, tmp_path / "in", tmp_path / "out", options, kinds=("runner",))
+    chaos.run(kills=3, between_s=(0.2, 1.5))
+    assert chaos.killed["runner"] == 3
+    with ResultStore(database) as store:
+        assert [result.exam_id for result in store.results()] == exam_ids(exams)
     go(bundle, exams, tmp_path / "whole", workers=0)
     assert tables(tmp_path / "out") == tables(tmp_path / "whole")
 
@@ -97,6 +97,17 @@ def test_a_poison_exam_is_isolated_and_the_rest_of_the_night_is_done(bundle: Bun
     assert "signal SIGKILL" in end.result.rejection.sentence
     assert end.attempts == AT_ONCE.most + 1
     assert all(told.ends[exam.exam_id].result.status is Status.SCORED for exam in exams if exam is not exams[3])
+
+
+def test_a_worker_that_hangs_is_ended_and_the_rest_of_the_night_is_done(bundle: Bundle, tmp_path: Path) -> None:
+    exams = write_exams(tmp_path / "in", 6)
+    exams[2] = dataclasses.replace(exams[2], woman_id=HANGS)
+    told = Told()
+    outcome = go(bundle, exams, tmp_path / "out", (told,), retries=Retries(1, 0.05), exam_seconds=0.5)
+    assert (outcome.counts.exams.scored, outcome.counts.exams.failed) == (5, 1)
+    end = told.ends[exams[2].exam_id]
+    assert end.attempts == 2
+    assert "no answer for 0.5 s" in str(end.result.rejection)
 
 
 def test_a_worker_that_cannot_start_is_told(bundle: Bundle, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -121,6 +122,16 @@ def metric_names() -> set[str]:
 def test_every_metric_is_in_the_docs_and_every_one_there_is_exported() -> None:
     page = (DOCS / "operations.md").read_text()
     assert set(re.findall(r"^\| `(screening_\w+)` \|", page, re.MULTILINE)) == metric_names()
+
+
+def test_the_metrics_file_can_be_read_by_node_exporter_though_the_service_hides_what_it_writes(tmp_path: Path) -> None:
+    (umask,) = re.findall(r"^UMask=(\d+)$", (EXAMPLES / "screening-nightly.service").read_text(), re.MULTILINE)
+    before = os.umask(int(umask, 8))
+    try:
+        NightMetrics("x", tmp_path / "screening.prom").write()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "screening.prom").stat().st_mode & 0o777 == 0o644
 
 
 def test_alerts_are_about_metrics_that_there_are() -> None:
