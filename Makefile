@@ -41,16 +41,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The sets that the recipe names, side by side: the real ones from where they lie, and simulated women.
-out/data: | install
-	mkdir -p out/data
-	ln -sfn $(abspath $(DATA))/* out/data/
-	$(BIN)/screening simulate --out out/data/simulated --women 45 --seed 1001 --rounds 2 --modality both --pixel-mm 0.4 --cancer-share 0.7
-
 # Cross-validation takes hours on a CPU; where its results lie, they are measured again and not made again.
-accuracy: install out/data
-	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root out/data --out out/crossval
-	$(BIN)/python -m training.accuracy --data-root out/data
+accuracy: install
+	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root $(DATA) --out out/crossval
+	$(BIN)/python -m training.accuracy --data-root $(DATA)
 
 benchmark: install
 	$(BIN)/python -m benchmarks.score_exam --docs docs/performance.md

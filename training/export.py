@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from screening.errors import ConfigError
+from screening.exam import ImageKind
 from screening.model.bundle import WEIGHTS, Figure, TrainingData, save_bundle
 from screening.model.calibration import Calibration
 from screening.model.network import Architecture, Ensemble, MammogramNet
@@ -34,12 +35,15 @@ LIMITS = (
     "It reads single 2D images at 0.5 mm or so: calcifications and fine spiculations are below its resolution.",
     "It compares neither with earlier exams nor with the other breast.",
     "It reads processed images (FOR PRESENTATION) and no spot or magnification views.",
-    "It learned from no tomosynthesis. Volumes are scored slab by slab as if they were mammograms, and how well that "
-    "works was not measured on any real volume.",
+    "Volumes are scored slab by slab, and how well that works was not measured on any real volume.",
     "Film and digital images were learned together. Each figure says which of them it is for.",
     "Implants, breasts after surgery and male breasts were rare in the training data or absent.",
     "Breast density comes from labels of single readers, who differ among themselves by one category.",
 )
+
+WITHOUT_VOLUMES = "It learned from no tomosynthesis: slabs are scored as if they were mammograms."
+
+SIMULATED_LIMIT = "The set simulated holds women who do not exist. No figure of this card is of them."
 
 CONTRAST_LIMIT = (
     "The set cesm holds low-energy images of contrast mammography, all with cancer; its outlines also cover oedema and "
@@ -93,7 +97,6 @@ def make_bundle(
     """
     network = Ensemble(members, len(recipe.answering)).float()
     network = network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    datasets = {record.dataset for record in records}
     card = {
         "name": recipe.name,
         "version": version,
@@ -101,7 +104,7 @@ def make_bundle(
         "preparation": {"pixel_spacing_mm": recipe.pixel_spacing_mm},
         "intents": ["FOR PRESENTATION"],
         "intended_use": INTENDED_USE,
-        "limits": [*limits, *LIMITS, *((CONTRAST_LIMIT,) if "cesm" in datasets else ())],
+        "limits": [*limits, *LIMITS, *_limits_of_data(records)],
         "licence": LICENCE,
         "training_data": [training_data(source, records).model_dump() for source in recipe.data],
         "figures": [figure.model_dump() for figure in figures],
@@ -110,6 +113,16 @@ def make_bundle(
     megabytes = (folder / WEIGHTS).stat().st_size / 1e6
     if megabytes > LARGEST_MB:
         LOG.warning("the weights take %.0f MB; a bundle in the package may take %d MB", megabytes, LARGEST_MB)
+
+
+def _limits_of_data(records: Sequence[Record]) -> Iterator[str]:
+    datasets = {record.dataset for record in records}
+    if not any(record.kind is ImageKind.DBT for record in records):
+        yield WITHOUT_VOLUMES
+    if "simulated" in datasets:
+        yield SIMULATED_LIMIT
+    if "cesm" in datasets:
+        yield CONTRAST_LIMIT
 
 
 def architecture_card(recipe: Recipe, members: int) -> dict[str, Any]:
