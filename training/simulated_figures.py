@@ -311,7 +311,8 @@ def _commands(programme: Mapping[str, Any]) -> Iterator[str]:
     share = programme.get("cancer_share")
     yield (
         f"screening simulate --out out/simulated --women {programme['women']} --rounds {programme['rounds']} --seed "
-        f"{programme['seed']} --modality both{f' --cancer-share {share:g}' if share else ''}"
+        f"{programme['seed']} --modality both --pixel-mm {programme['pixel_mm']:g}"
+        f"{f' --cancer-share {share:g}' if share else ''}"
     )
     yield "python -m training.simulated_figures --simulated out/simulated --scores out/simulated-scores"
 
