@@ -53,7 +53,7 @@ def image_id(record: Record) -> str:
 
 def _exam(key: tuple[str, str, str], records: Sequence[Record]) -> Exam:
     dataset, woman, exam = key
-    images = sorted((_image(record) for record in records), key=lambda image: image.image_id)
+    images = sorted((as_image(record) for record in records), key=lambda image: image.image_id)
     return Exam(
         exam_id="-".join((dataset, woman) if exam == woman else (dataset, woman, exam)),
         woman_id=f"{dataset}-{woman}",
@@ -64,7 +64,8 @@ def _exam(key: tuple[str, str, str], records: Sequence[Record]) -> Exam:
     )
 
 
-def _image(record: Record) -> Image:
+def as_image(record: Record) -> Image:
+    """A record's image as the pipeline takes it."""
     # Rows and columns are the file's own; `load` fills them in.
     return Image(
         image_id=image_id(record),

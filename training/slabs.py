@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from screening.errors import ImageError
-from screening.exam import Image, ImageKind
+from screening.exam import ImageKind
 from screening.imaging.load_volume import load_volume
 from screening.imaging.prepare import Preparation, Prepared
 from screening.imaging.slabs import Slabbing
 from training.datasets.record import Lesion, Record
+from training.exams import as_image
 
 IN_SIGHT = 5
 """Frames, of 1 mm as a rule, above and below a slab's own in which a lesion is in the slab: half its 10 mm."""
@@ -44,18 +45,7 @@ def _truth(volume: Record, shown: Sequence[Lesion]) -> bool | None:
 
 def prepared_slab(record: Record, preparation: Preparation) -> tuple[Prepared, tuple[int, int]]:
     """The slab of a volume's record, and (rows, columns) of its frames. Raises `ImageError` where it cannot be had."""
-    image = Image(
-        image_id=record.image,
-        path=record.path,
-        laterality=record.laterality,
-        view=record.view,
-        kind=record.kind,
-        rows=0,
-        columns=0,
-        frames=0,
-        pixel_spacing_mm=record.pixel_spacing_mm,
-    )
-    loaded = load_volume(image, preparation, Slabbing())
+    loaded = load_volume(as_image(record), preparation, Slabbing())
     if loaded.prepared is None or loaded.volume is None:
         raise ImageError(str(loaded.rejection))
     slabs, images = loaded.volume.slabs, loaded.volume.images

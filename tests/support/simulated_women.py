@@ -9,6 +9,7 @@ from datetime import date
 
 import numpy as np
 
+from evaluation.protocol import Outcome, OutcomeRules
 from screening.exam import Laterality
 from training.phantom.model import FloatArray, Lesion, LesionKind, LesionTrace, Woman
 from training.phantom.population import draw_woman
@@ -16,6 +17,15 @@ from training.phantom.programme import Course, Visit, plan
 from training.phantom.readers import read
 from training.phantom.registry import ExamRecord
 from training.phantom.seeds import generator
+
+RULES = OutcomeRules(
+    window_months=27,
+    minimum_negative_followup_months=24,
+    interval_months=24,
+    positives=(Outcome.SCREEN_DETECTED, Outcome.INTERVAL, Outcome.NEXT_ROUND),
+)
+"""Outcomes in a programme of two-year rounds."""
+
 
 FIRST_DAY = date(2012, 1, 1)
 

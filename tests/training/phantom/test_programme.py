@@ -10,21 +10,14 @@ import numpy as np
 import pytest
 
 from evaluation.followup import exam_outcomes
-from evaluation.protocol import Outcome, OutcomeRules
+from evaluation.protocol import Outcome
 from evaluation.tables import check_followup
-from tests.support.simulated_women import FIRST_DAY, Screened, in_the_middle, screened
+from tests.support.simulated_women import FIRST_DAY, RULES, Screened, in_the_middle, screened
 from training.phantom.growth import Observation, cancer_probability
 from training.phantom.model import LesionKind
 from training.phantom.population import draw_woman
 from training.phantom.programme import ENROLMENT_DAYS, Course, plan
 from training.phantom.registry import conclude, tables
-
-RULES = OutcomeRules(
-    window_months=27,
-    minimum_negative_followup_months=24,
-    interval_months=24,
-    positives=(Outcome.SCREEN_DETECTED, Outcome.INTERVAL, Outcome.NEXT_ROUND),
-)
 
 
 @lru_cache

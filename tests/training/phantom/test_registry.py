@@ -10,17 +10,10 @@ import numpy as np
 import pytest
 
 from evaluation.followup import exam_outcomes
-from evaluation.protocol import Outcome, OutcomeRules
+from evaluation.protocol import Outcome
 from evaluation.tables import TABLES, load_followup
-from tests.support.simulated_women import Screened, screened, traces
+from tests.support.simulated_women import RULES, Screened, screened, traces
 from training.phantom.registry import COLUMNS, ImageBox, Rows, conclude, known_lesions, lesion_rows, write_registry
-
-RULES = OutcomeRules(
-    window_months=27,
-    minimum_negative_followup_months=24,
-    interval_months=24,
-    positives=(Outcome.SCREEN_DETECTED, Outcome.INTERVAL, Outcome.NEXT_ROUND),
-)
 
 
 @lru_cache
