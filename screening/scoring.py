@@ -71,16 +71,17 @@ def answer(
     load: Callable[[Image, Preparation], LoadedImage] | None = None,
     half: bool = False,
 ) -> ImageAnswer:
-    """Load one image or volume and run the network on it. `half`: compute in bfloat16."""
+    """Load one image or volume and run the network on it.
+
+    `load`: for 2D images that are no DICOM. `half`: compute in bfloat16.
+    """
     if image.intent not in bundle.card.intents:
         sentence = f"the image is {image.intent.lower()}, which this model was not trained on"
         return ImageAnswer(LoadedImage(image, Status.REJECTED, rejection=Rejection(Reason.FOR_PROCESSING, sentence)))
-    if load is not None:
-        loaded = load(image, bundle.preparation)
-    elif image.kind is ImageKind.DBT:
+    if image.kind is ImageKind.DBT:
         loaded = load_volume(image, bundle.preparation, bundle.slabbing)
     else:
-        loaded = load_image(image, bundle.preparation)
+        loaded = (load or load_image)(image, bundle.preparation)
     if loaded.prepared is None:
         return ImageAnswer(loaded)
     if loaded.volume is None:

@@ -155,13 +155,19 @@ class EpochOrder:
 class Collate:
     """Stack samples into a `Batch`, padded at right and bottom to the largest, in multiples of 32.
 
+    `benign_target`: dense target of benign lesions; `benign_targets`: of those of some data sets instead.
     `places_only`, `without_density`: data sets from whose images no truth of the breast, or no density, is learned.
     """
 
     def __init__(
-        self, benign_target: float, places_only: frozenset[str], without_density: frozenset[str] = frozenset()
+        self,
+        benign_target: float,
+        places_only: frozenset[str],
+        without_density: frozenset[str] = frozenset(),
+        benign_targets: Mapping[str, float] | None = None,
     ) -> None:
         self.benign_target = benign_target
+        self.benign_targets = benign_targets or {}
         self.places_only = places_only
         self.without_density = without_density
 
@@ -175,7 +181,8 @@ class Collate:
             images[i, 0, : pixels.shape[0], : pixels.shape[1]] = pixels
             labels = np.zeros((rows, columns), np.uint8)
             labels[: lesions.shape[0], : lesions.shape[1]] = lesions
-            truths.append(dense_truth(prepared.record, labels, self.benign_target))
+            target = self.benign_targets.get(prepared.record.dataset, self.benign_target)
+            truths.append(dense_truth(prepared.record, labels, target))
         records = [s[2].record for s in samples]
         return Batch(
             torch.from_numpy(images),

@@ -77,6 +77,7 @@ def fit(
         recipe.losses.benign_target,
         frozenset(source.name for source in recipe.data if source.places_only),
         frozenset(source.name for source in recipe.data if not source.density),
+        {source.name: source.benign_target for source in recipe.data if source.benign_target is not None},
     )
     total = settings.epochs * order.steps
     samples = Samples(records, recipe.pasted_lesions)

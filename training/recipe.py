@@ -23,6 +23,7 @@ class DataSource(_Strict):
     `repeat`: how often an epoch shows each of its images with known places: a small set is worth seeing more often.
     `train_only`: learned from in every fold and judged in none, as simulated women are. `in_stages`: the numbers, from
     1, of the stages that learn from it; empty for all. `density`: whether its labels of breast density are learned.
+    `benign_target`: dense target of its benign lesions, where it is not the stage's.
     `licence`, `citation`: for the bundle's card; those of the bundled recipe's public sets are known.
     """
 
@@ -33,6 +34,7 @@ class DataSource(_Strict):
     train_only: bool = False
     in_stages: tuple[int, ...] = ()
     density: bool = True
+    benign_target: float | None = Field(None, ge=0, le=1)
     licence: str = ""
     citation: str = ""
 

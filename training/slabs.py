@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from zlib import crc32
 
 from screening.errors import ImageError
 from screening.exam import ImageKind
@@ -18,7 +19,7 @@ IN_SIGHT = 5
 
 
 def with_slabs(records: Iterable[Record]) -> list[Record]:
-    """The records, with each volume replaced by slabs of it: one a lesion, or the middle one where there is none.
+    """The records, with each volume replaced by slabs of it: one a lesion, or any one where there is none.
 
     A volume whose lesions have no place, or no frame, teaches nothing and is left out.
     """
@@ -50,7 +51,8 @@ def prepared_slab(record: Record, preparation: Preparation) -> tuple[Prepared, t
         raise ImageError(str(loaded.rejection))
     slabs, images = loaded.volume.slabs, loaded.volume.images
     of_frame = (i for i, one in enumerate(slabs) if record.frame is not None and record.frame <= one.core_last)
-    chosen = next(of_frame, len(slabs) // 2)
+    anyone = crc32(record.image.encode()) % len(slabs)  # always the same: the prepared copy is kept
+    chosen = next(of_frame, anyone)
     found = loaded.prepared.mask
     rows, columns = (round(side * scale) for side, scale in zip(found.mask.shape, found.scale[::-1], strict=True))
     return replace(loaded.prepared, pixels=images[chosen]), (rows, columns)

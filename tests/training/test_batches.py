@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,18 @@ def test_truth_per_image_and_density_stand_where_they_are_known() -> None:
     batch = collate([Samples(records)[i, None] for i in range(5)])
     assert batch.malignant.tolist()[:4] == [1, 0, UNKNOWN, UNKNOWN]
     assert batch.density.tolist() == [0, 3, -1, -1, -1]
+
+
+def test_benign_lesions_of_a_data_set_may_have_a_target_of_their_own() -> None:
+    labels = lesion_map((8, 8, 40, 40))[1]
+    found = []
+    for dataset in ("mias", "simulated"):
+        lesions = (Lesion(8, 8, 40, 40, malignant=False),)
+        prepared = replace(sized(0, labels.shape[0], lesions=lesions, dataset=dataset), lesions=labels)
+        prepared = replace(prepared, pixels=np.full(labels.shape, 40_000, np.uint16))
+        batch = Collate(0.6, frozenset(), benign_targets={"simulated": 0.1})([Samples([prepared])[0, None]])
+        found.append(float(batch.dense.max()))
+    assert found == pytest.approx([0.6, 0.1])
 
 
 def test_worker_processes_give_the_same_batches_in_the_same_order() -> None:

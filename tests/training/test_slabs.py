@@ -80,6 +80,14 @@ def test_the_slab_shows_the_lesion_and_its_label_covers_it(file: Path, tmp_path:
     assert gained[place].mean() > 3 * max(1.0, float(np.abs(gained[~place]).mean()))
 
 
+def test_volumes_without_lesions_are_learned_from_at_all_depths_and_each_always_at_the_same(file: Path) -> None:
+    healthy = [replace(volume(path=file, malignant=False), image=f"v{number}") for number in range(24)]
+    slabs = [prepared_slab(one, Preparation(0.5))[0].pixels for one in healthy]
+    again = prepared_slab(healthy[0], Preparation(0.5))[0].pixels
+    assert (slabs[0] == again).all()
+    assert len({pixels.tobytes() for pixels in slabs}) >= 4
+
+
 def test_a_volume_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.dcm").write_bytes(b"no volume")
     with pytest.raises(ImageError, match=r"broken\.dcm"):
