@@ -5,8 +5,10 @@ READY := $(VENV)/.ready
 TESTDATA := $(VENV)/.testdata
 # Where the research sets lie that `make accuracy` trains and judges on.
 DATA ?= ../shared/data
+# Both sets of simulated women are made alike.
+SIMULATED := --rounds 2 --modality both --pixel-mm 0.4 --cancer-share 0.7
 
-.PHONY: install demo test check accuracy benchmark clean
+.PHONY: install demo test check accuracy volumes benchmark clean
 
 # An environment cannot be moved, nor does it outlive its Python: the stamp says where it was made.
 ifneq ($(shell test -x $(BIN)/python && cat $(READY) 2>/dev/null),$(CURDIR))
@@ -41,10 +43,29 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The research sets and, beside them, the simulated women that the bundled recipe learns from. The table is written last.
+out/data/simulated/lesions.csv: | install
+	mkdir -p out/data
+	for set in rsna mias cesm; do ln -sfn "$(abspath $(DATA))/$$set" out/data/$$set; done
+	$(BIN)/screening simulate --out out/data/simulated --women 110 --seed 1001 $(SIMULATED)
+
+# Others, whom no network has seen.
+out/simulated/lesions.csv: | install
+	$(BIN)/screening simulate --out out/simulated --women 300 --seed 9000 $(SIMULATED)
+
 # Cross-validation takes hours on a CPU; where its results lie, they are measured again and not made again.
-accuracy: install
-	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root $(DATA) --out out/crossval
-	$(BIN)/python -m training.accuracy --data-root $(DATA)
+accuracy: install out/data/simulated/lesions.csv
+	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root out/data --out out/crossval
+	$(BIN)/python -m training.accuracy --data-root out/data
+
+# All figures of tomosynthesis and of simulated women; without scores that lie there already, hours on a CPU.
+volumes: install out/data/simulated/lesions.csv out/simulated/lesions.csv
+	$(BIN)/python -m training.simulated_figures --simulated out/simulated --scores out/simulated-scores \
+		--trained-on out/data/simulated --docs docs/accuracy.md
+	$(BIN)/python -m benchmarks.realism --simulated out/simulated --data-root $(DATA) --docs docs/realism.md
+	$(BIN)/python -m benchmarks.lesion_transfer --simulated out/simulated --data-root $(DATA) --docs docs/realism.md
+	$(BIN)/python -m benchmarks.simulate --docs docs/performance.md
+	$(BIN)/python -m benchmarks.tomosynthesis --docs docs/performance.md
 
 benchmark: install
 	$(BIN)/python -m benchmarks.score_exam --docs docs/performance.md

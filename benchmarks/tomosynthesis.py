@@ -1,6 +1,6 @@
 """How fast a tomosynthesis volume is scored against decoding and network alone, and how much memory it takes.
 
-    python -m benchmarks.tomosynthesis [--json FILE] [--model BUNDLE] [--repeats N] [--cores N]
+    python -m benchmarks.tomosynthesis [--docs docs/performance.md] [--json FILE] [--model BUNDLE] [--repeats N]
 
 Run it by hand from the checkout's root, on a machine that does nothing else. A volume of 60 frames of 2457 x 1996 in
 JPEG 2000 lossless is made, and two things are timed in turn in one process: *end to end*, from the folder to the
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import numpy.typing as npt
 import torch
 from pydicom import uid
 
+from benchmarks.score_exam import Seconds, machine
 from screening.dicomfile import open_dicom
 from screening.imaging.decode import PIXEL_KEYWORDS, FrameReader, PixelFormat
 from screening.imaging.load_volume import load_volume
@@ -43,7 +43,9 @@ from screening.sources.folder import read_folder
 from tests.support.dicom import write_dicom
 from tests.support.phantoms import HEIGHT_MM, Outline, synthetic_mammogram
 from tests.support.volumes import tomosynthesis
+from training.pages import put_block
 
+BLOCK = "tomosynthesis"
 ROWS, COLUMNS = 2457, 1996
 RATIO_TARGET, MEMORY_TARGET_GB = 1.25, 1.5
 _DIFFERENT = 5
@@ -56,17 +58,21 @@ def main() -> None:
     if options.peak:
         print(json.dumps(_peak(Path(options.peak), options.model)))
         return
+    bundle = load_bundle(options.model)
+    figures: dict[str, Any] = {"machine": machine(bundle), "cores": options.cores}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         timed, large = folder / "60", folder / "80"
-        megabytes = write_volume(timed, frames=60, bits=14)
+        figures["megabytes"] = round(write_volume(timed, frames=60, bits=14), 1)
         write_volume(large, frames=80, bits=16)
-        figures: dict[str, Any] = {"megabytes": round(megabytes, 1), "cores": options.cores}
-        figures |= timings(timed, load_bundle(options.model), options.repeats)
+        figures |= timings(timed, bundle, options.repeats)
         figures["peak_gb"] = {path.name: _peak_of(path, options) for path in (timed, large)}
-    _show(figures)
+    text = document(figures)
+    print(text)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.docs:
+        put_block(options.docs, BLOCK, text)
 
 
 def write_volume(folder: Path, frames: int, bits: int) -> float:
@@ -103,7 +109,6 @@ def timings(folder: Path, bundle: Bundle, repeats: int) -> dict[str, Any]:
         "network_s": network,
         "ratio": float(np.median(whole)) / floor,
         "bfloat16": half,
-        "device": str(bundle.device),
     }
 
 
@@ -140,7 +145,9 @@ def _network(folder: Path, bundle: Bundle, half: bool) -> float:
 def _peak(folder: Path, model: str | None) -> float:
     bundle = load_bundle(model)
     end_to_end(folder, bundle, bfloat16_pays(bundle.device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    # Not getrusage, whose peak a process takes over from its parent.
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) * 1024 / 1e9
 
 
 def _peak_of(folder: Path, options: argparse.Namespace) -> float:
@@ -164,17 +171,31 @@ def _encoded(frame: npt.NDArray[np.uint16], bits: int) -> bytes:
     return bytes(imagecodecs.jpeg2k_encode(frame, codecformat="J2K", reversible=True, bitspersample=bits))
 
 
-def _show(figures: dict[str, Any]) -> None:
-    def median(key: str) -> str:
-        return f"{float(np.median(figures[key])):.2f} s"
-
-    print(f"one volume of 60 frames of {ROWS} x {COLUMNS}, JPEG 2000 lossless, {figures['megabytes']} MB")
-    print(f"end to end {median('end_to_end_s')}; decode {median('decode_s')} + network {median('network_s')}")
-    ratio = figures["ratio"]
-    print(f"ratio {ratio:.2f} (target at most {RATIO_TARGET}: {'met' if ratio <= RATIO_TARGET else 'missed'})")
+def document(figures: dict[str, Any]) -> str:
+    """The figures in Markdown, and whether targets are met."""
+    facts, ratio = figures["machine"], figures["ratio"]
+    lines = [
+        f"Machine: {facts['processor']}, {figures['cores']} of {facts['cores']} cores used, {facts['memory_gb']} GB; "
+        f"network on {facts['device']} in {'bfloat16' if figures['bfloat16'] else 'float32'}; load before the run "
+        f"{facts['load_before']}. Model: `{facts['model']}`.",
+        f"Volume: 60 frames of {ROWS} × {COLUMNS} pixels, 14 bits in 16, JPEG 2000 lossless, "
+        f"{figures['megabytes']} MB.",
+        "",
+        "| figure | value | target |",
+        "| --- | --- | --- |",
+        f"| floor: decoding alone | {Seconds(tuple(figures['decode_s']))} | |",
+        f"| floor: network alone, on all slabs | {Seconds(tuple(figures['network_s']))} | |",
+        f"| end to end, one volume from file to pictures | {Seconds(tuple(figures['end_to_end_s']))} | |",
+        f"| **end to end ÷ floor** | **{ratio:.2f}** | ≤ {RATIO_TARGET}: {_met(ratio <= RATIO_TARGET)} |",
+    ]
     for frames, peak in figures["peak_gb"].items():
-        met = "met" if peak <= MEMORY_TARGET_GB else "missed"
-        print(f"peak memory, {frames} frames: {peak:.2f} GB (target at most {MEMORY_TARGET_GB}: {met})")
+        met = _met(peak <= MEMORY_TARGET_GB)
+        lines.append(f"| **peak memory**, {frames} frames | **{peak:.2f} GB** | ≤ {MEMORY_TARGET_GB} GB: {met} |")
+    return "\n".join(lines)
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "missed"
 
 
 def _options() -> argparse.Namespace:
@@ -183,6 +204,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Threads of the network.")
     parser.add_argument("--json", type=Path, help="Write the figures here as well.")
+    parser.add_argument("--docs", type=Path, help="Page whose block is replaced.")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -6,7 +6,8 @@ JAMA Netw Open 2023;6:e230524).
 
 Coordinates are those of the volume as the challenge shows it: where the brighter outer column of the stored pixels,
 the chest wall, is not on the side that the View's first letter asks for (L: left), rows and columns are both reversed
-(the organisers' `dcmread_image`); slices stay as they are stored.
+(the organisers' `dcmread_image`); slices stay as they are stored. A region whose frames are stored out of order has the
+slices that follow one another around its peak: the table knows but one range.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from evaluation.columns import ScoresError, read_table, typed
 from evaluation.tables import Column, Problem
 from screening.errors import ImageError
 from screening.exam import Image, ImageKind
 from screening.imaging.decode import decode_stored
+from screening.imaging.stack import OUT_OF_ORDER
+from screening.imaging.volume import stored_order, stored_run
 from screening.report import picture_paths
 from screening.result import ExamResult, ImageResult, Region, Status
 from screening.store import STORE_NAME, ResultStore, write_atomically
@@ -79,8 +84,9 @@ def export_dbtex(results: Path, out: Path, file_paths: Path | None = None) -> Ex
                     continue
                 volumes += 1
                 turned = chest_wall(results, result.exam_id, one.image) != identity.view[:1].upper()
+                order = _stored_order(one)
                 for region in sorted(one.regions, key=lambda region: region.rank):
-                    writer.writerow(prediction(region, one.image, identity, turned))
+                    writer.writerow(prediction(region, one.image, identity, turned, order))
                     predictions += 1
     if len(models) > 1:
         raise ScoresError(f"{results} holds results of {len(models)} models; score into a folder of its own.")
@@ -90,39 +96,52 @@ def export_dbtex(results: Path, out: Path, file_paths: Path | None = None) -> Ex
     return Export(predictions, volumes, unlisted)
 
 
-def prediction(region: Region, image: Image, identity: Identity, turned: bool) -> tuple[str, ...]:
-    """One line of the table. `turned`: the stored volume is turned by 180 degrees against the challenge's."""
+def prediction(region: Region, image: Image, identity: Identity, turned: bool, order: Sequence[int]) -> tuple[str, ...]:
+    """One line of the table.
+
+    `turned`: the stored volume is turned by 180 degrees against the challenge's. `order`: the stored frame at each of
+    the places that the region counts.
+    """
     x, y = region.x, region.y
     if turned:
         x, y = image.columns - x - region.width, image.rows - y - region.height
     left = min(max(0, round(x)), image.columns - 1)
     top = min(max(0, round(y)), image.rows - 1)
     right, bottom = min(image.columns, round(x + region.width)), min(image.rows, round(y + region.height))
-    numbers = (
-        left,
-        max(1, right - left),
-        top,
-        max(1, bottom - top),
-        region.frame_first,
-        region.frame_last - region.frame_first + 1,
-    )
+    first, last = stored_run(order, region)
+    numbers = (left, max(1, right - left), top, max(1, bottom - top), first, last - first + 1)
     return identity.patient, identity.study, identity.view, *map(str, numbers), repr(float(region.score))
 
 
 def chest_wall(results: Path, exam_id: str, image: Image) -> str:
     """The side, L or R, whose outer column of pixels is the brighter one, by the organisers' rule.
 
-    Seen in the picture that scoring left, else in the volume's first frame. Raises `ScoresError` without either.
+    Seen in the volume's first frame as stored, else in the picture that scoring left, whose outer columns may differ
+    from it: it is the maximum of all frames as displayed. Raises `ScoresError` without either.
     """
-    picture = cv2.imread(str(picture_paths(results, exam_id, image.image_id).plain), cv2.IMREAD_GRAYSCALE)
-    if picture is None:
-        try:
-            picture = decode_stored(image.path).astype(np.int64)
-        except ImageError as error:
+    pixels: npt.NDArray[Any] | None
+    try:
+        pixels = decode_stored(image.path)
+    except ImageError as error:
+        pixels = cv2.imread(str(picture_paths(results, exam_id, image.image_id).plain), cv2.IMREAD_GRAYSCALE)
+        if pixels is None:
             raise ScoresError(
-                f"Neither the picture nor the file of volume {image.image_id} can be read ({error}); score it again."
+                f"Neither the file nor the picture of volume {image.image_id} can be read ({error}); score it again."
             ) from error
-    return "R" if picture[:, 0].sum(dtype=np.int64) < picture[:, -1].sum(dtype=np.int64) else "L"
+    return "R" if pixels[:, 0].sum(dtype=np.int64) < pixels[:, -1].sum(dtype=np.int64) else "L"
+
+
+def _stored_order(one: ImageResult) -> tuple[int, ...]:
+    """The stored frame at each place; raises `ScoresError` where frames are out of order, and no file says how."""
+    try:
+        return stored_order(one.image)
+    except ImageError as error:
+        if OUT_OF_ORDER in one.warnings:
+            raise ScoresError(
+                f"The frames of volume {one.image.image_id} are not stored in order, and its file, which says how, "
+                f"cannot be read ({error}); score it again."
+            ) from error
+        return tuple(range(one.image.frames))
 
 
 def _volumes(result: ExamResult, named: Mapping[str, Identity] | None) -> Iterator[tuple[ImageResult, Identity | None]]:

@@ -51,7 +51,8 @@ class Lesions:
 
     `image`: int64 (l,). `box`: float64 (l, 4) as x, y, width, height in pixels. `ellipse`: bool (l,), the lesion is
     the ellipse (circle) that fills the box, not the box itself. `target`: bool (l,), the lesion is one that the
-    figure asks for (say, malignant); the others only decide what a region on them is. Both may be one value for all.
+    figure asks for (say, malignant); the others only decide what a region on them is. `ignored`: bool (l,), where it
+    is no target, a region on it counts as nothing. Each may be one value for all.
     Raises `InvalidInputError` for NaN, a lesion without extent, or lengths that differ.
     """
 
@@ -59,6 +60,7 @@ class Lesions:
     box: FloatArray
     ellipse: BoolArray
     target: BoolArray
+    ignored: BoolArray
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Lesions:
         box: npt.ArrayLike,
         ellipse: npt.ArrayLike = False,
         target: npt.ArrayLike = True,
+        ignored: npt.ArrayLike = False,
     ) -> None:
         images = _image_index(image, "lesion image", None)
         boxes = _boxes(box, "lesion", len(images))
@@ -73,7 +76,7 @@ class Lesions:
             raise InvalidInputError("A lesion has no width or height; give it the extent that counts as a hit.")
         object.__setattr__(self, "image", images)
         object.__setattr__(self, "box", boxes)
-        for name, given in (("ellipse", ellipse), ("target", target)):
+        for name, given in (("ellipse", ellipse), ("target", target), ("ignored", ignored)):
             spread = np.full(len(images), given) if np.ndim(given) == 0 else given
             object.__setattr__(self, name, checks.binary(spread, f"lesion {name}", length=len(images)))
 
@@ -177,7 +180,7 @@ def match(regions: Regions, lesions: Lesions, rule: HitRule, *, others: OtherLes
     region, lesion = region[hit], lesion[hit]
     on_target = lesions.target[lesion]
     false_positive = np.ones(len(regions), dtype=np.bool_)
-    false_positive[region if others == "ignore" else region[on_target]] = False
+    false_positive[region if others == "ignore" else region[on_target | lesions.ignored[lesion]]] = False
     lesion_region = _assign(regions, lesions, region[on_target], lesion[on_target])
     score = np.full(len(lesions), -np.inf)
     found = lesion_region >= 0

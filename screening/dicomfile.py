@@ -12,9 +12,10 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, TypeVar, cast
 
 import pydicom
@@ -42,7 +43,11 @@ _FIRST_PIXEL_TAG = 0x7FE00008
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, PIXEL_DATA})  # float, double float, integer
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_HEADER = 32 << 20
+MAX_INFLATED = 4 << 30
+"""Bytes that a deflated file may take on disk; a volume of 120 frames of 2457 x 1996 in 16 bits has 1.2e9."""
 _INFLATE_STEP = 1 << 16
+_INFLATED_IN_MEMORY = 8 << 20
+"""More than headers have; a mammogram's pixels are tens of MB, a volume's hundreds."""
 
 
 _Value = TypeVar("_Value")
@@ -111,13 +116,21 @@ class _Bounded(io.RawIOBase):
 
 
 class _Inflated(_Bounded):
-    """A deflated dataset (PS3.5 A.5), inflated only as far as it is read; positions count inflated bytes."""
+    """A deflated dataset (PS3.5 A.5), inflated only as far as it is read; positions count inflated bytes.
+
+    What is large lies in a temporary file without a name: a deflated volume is a gigabyte, and is read frame by frame.
+    """
 
     def __init__(self, file: BinaryIO, reads: int) -> None:
         super().__init__(file, MAX_INFLATED_HEADER, reads)
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._data = bytearray()
+        self._data = SpooledTemporaryFile(_INFLATED_IN_MEMORY)  # noqa: SIM115 - closed with this one
+        self._inflated = 0
         self._position = 0
+
+    def close(self) -> None:
+        self._data.close()
+        super().close()
 
     def read(self, count: int = -1) -> bytes:
         self._count_read()
@@ -126,7 +139,8 @@ class _Inflated(_Bounded):
         if end > self._size:
             raise RefusedError("the deflated header is larger than any mammogram's; it was not read further")
         self._inflate(end)
-        data = bytes(self._data[start:end])
+        self._data.seek(start)
+        data = self._data.read(max(end - start, 0))
         self._position += len(data)
         return data
 
@@ -138,18 +152,21 @@ class _Inflated(_Bounded):
         return self._position
 
     def holds(self, end: int) -> bool:
+        if end > MAX_INFLATED:
+            raise RefusedError("the deflated data are larger than any volume's; send it in another transfer syntax")
         self._size = max(self._size, end)  # whoever asks has checked that an image of this size is plausible
         self._inflate(end)
-        return len(self._data) >= end
+        return self._inflated >= end
 
     def _inflate(self, end: int) -> None:
         try:
-            while len(self._data) < end and not self._inflater.eof:
+            while self._inflated < end and not self._inflater.eof:
                 compressed = self._inflater.unconsumed_tail or self._file.read(_INFLATE_STEP)
                 inflated = self._inflater.decompress(compressed, 16 * _INFLATE_STEP)
                 if not inflated and not compressed:
                     return
-                self._data += inflated
+                self._data.seek(self._inflated)
+                self._inflated += self._data.write(inflated)
         except zlib.error as error:
             raise ImageError("the deflated data are corrupt; send the image again") from error
 
@@ -185,7 +202,9 @@ def open_dicom(path: Path, keywords: Collection[str], limits: Limits = HEADER_LI
     """
     try:
         with open(path, "rb") as file:
-            yield _read(file, os.fstat(file.fileno()).st_size, keywords, limits)
+            found = _read(file, os.fstat(file.fileno()).st_size, keywords, limits)
+            with closing(found._source):
+                yield found
     except OSError as error:
         raise ImageError(f"the file cannot be read: {error.strerror or type(error).__name__}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from screening.model.calibration import Calibration
+from screening.model.calibration import Calibration, OperatingPoint
 
 IN_FOCUS = 2
 """Frames up and down from its peak in which a finding is shown as well: 2 mm at the usual distance of 1 mm, within the
@@ -46,12 +46,13 @@ def key_frames(regions: Sequence[_Region], threshold: float) -> list[tuple[int, 
     return chosen
 
 
-def mark_threshold(calibration: Calibration) -> float:
-    """The score from which on a region is worth a look: the bundle's most sensitive operating point for images.
+def mark_threshold(calibration: Calibration, site: OperatingPoint | None = None) -> float:
+    """The score from which on a region is worth a look: the most sensitive of all operating points, and of the site's.
 
-    A bundle without one is asked for its most sensitive point of any kind, and one without any shows all regions.
+    So a volume whose breast or exam is recalled at one of them has a frame to look at. Without any, all regions are
+    shown.
     """
-    points = [point for point in calibration.operating_points if point.per == "image"] or calibration.operating_points
+    points = (*calibration.operating_points, *([site] if site else []))
     return min((point.threshold for point in points), default=0.0)
 
 

@@ -16,6 +16,7 @@ from screening.imaging.load_volume import load_volume
 from screening.imaging.prepare import Preparation, Prepared
 from screening.linking import find_volume_candidates, peak_places
 from screening.model.bundle import Bundle
+from screening.model.calibration import OperatingPoint
 from screening.model.forward import forward
 from screening.model.network import DENSITIES, MammogramNet
 from screening.reading_aid import key_frames, mark_threshold
@@ -99,7 +100,8 @@ def predict(prepared: Prepared, bundle: Bundle, half: bool = False) -> Predictio
 
 def predict_volume(prepared: Prepared, volume: PreparedVolume, bundle: Bundle, half: bool = False) -> Prediction:
     """Run the network on the slabs of one volume, of which `prepared` gives the geometry, and link what they show."""
-    answers = [forward(image, bundle, half) for image in volume.images]
+    reader = bundle.for_slabs
+    answers = [forward(image, reader, half) for image in volume.images]
     logits = np.stack([one for one, _ in answers])
     found = find_volume_candidates(
         logits,
@@ -129,8 +131,10 @@ def _focused(candidate: Candidate, volume: PreparedVolume, reach_mm: float) -> C
     return replace(candidate, frames=(first, last, best))
 
 
-def score(exam: Exam, bundle: Bundle, ask: Answer | None = None) -> ExamResult:
-    """Score one exam.
+def score(
+    exam: Exam, bundle: Bundle, ask: Answer | None = None, operating_point: OperatingPoint | None = None
+) -> ExamResult:
+    """Score one exam; `operating_point`: the site's own, from which on key frames have to show a region.
 
     Images that cannot be scored keep their reason in the result; the exam is scored on the others, and rejected or
     failed when none is left. The result does not depend on the order of `exam.images`.
@@ -141,7 +145,7 @@ def score(exam: Exam, bundle: Bundle, ask: Answer | None = None) -> ExamResult:
     predictions = {one.loaded.image.image_id: one.prediction for one in answers if one.prediction is not None}
     if not predictions:
         return _unscored(exam, bundle, loaded)
-    return _scored(exam, bundle, loaded, predictions)
+    return _scored(exam, bundle, loaded, predictions, mark_threshold(bundle.calibration, operating_point))
 
 
 def _unscored(exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage]) -> ExamResult:
@@ -156,12 +160,16 @@ def _unscored(exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage]) -> Exam
 
 
 def _scored(
-    exam: Exam, bundle: Bundle, loaded: Sequence[LoadedImage], predictions: dict[str, Prediction]
+    exam: Exam,
+    bundle: Bundle,
+    loaded: Sequence[LoadedImage],
+    predictions: dict[str, Prediction],
+    shown_from: float,
 ) -> ExamResult:
     scored = [one.image for one in loaded if one.image.image_id in predictions]
     fused = fuse({i: [c.logit for c in p.candidates] for i, p in predictions.items()}, scored)
     regions = _ranked_regions(scored, predictions, fused, bundle)
-    images = tuple(_image_result(one, predictions, fused, regions, bundle) for one in loaded)
+    images = tuple(_image_result(one, predictions, fused, regions, bundle, shown_from) for one in loaded)
     breasts = _breasts(scored, predictions, regions)
     top = regions[0]
     return exam_result(
@@ -229,6 +237,7 @@ def _image_result(
     fused: dict[str, list[float]],
     regions: Sequence[Region],
     bundle: Bundle,
+    shown_from: float,
 ) -> ImageResult:
     image = loaded.image
     if loaded.prepared is None or image.image_id not in predictions:
@@ -240,14 +249,14 @@ def _image_result(
     offset = fused[image.image_id][0] - prediction.candidates[0].logit / views
     logits = prediction.logits / np.float32(views) + np.float32(offset)
     heatmap = _heatmap(logits, prediction.frames, loaded.prepared, bundle)
-    keys = _key_frames(own, prediction, bundle) if image.kind is ImageKind.DBT else ()
+    keys = _key_frames(own, prediction, shown_from) if image.kind is ImageKind.DBT else ()
     return ImageResult(image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings, keys)
 
 
-def _key_frames(regions: Sequence[Region], prediction: Prediction, bundle: Bundle) -> tuple[KeyFrame, ...]:
+def _key_frames(regions: Sequence[Region], prediction: Prediction, shown_from: float) -> tuple[KeyFrame, ...]:
     return tuple(
         KeyFrame(frame, tuple(region.region_id for region in shown), prediction.previews.get(frame))
-        for frame, shown in key_frames(regions, mark_threshold(bundle.calibration))
+        for frame, shown in key_frames(regions, shown_from)
     )
 
 

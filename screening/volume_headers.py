@@ -49,11 +49,13 @@ class SlicePlace:
 def is_stored_otherwise(header: Dataset) -> bool:
     """Whether an object is of a kind that systems without Breast Tomosynthesis Image Storage store volumes as.
 
-    That is CT Image Storage, one instance a slice, or Secondary Capture of several frames. Other things are stored as
-    these, too.
+    That is CT Image Storage, one instance a slice, or multi-frame Secondary Capture. Other things are stored as these,
+    too; a capture of one frame is a volume only where it says so itself, else it is read as a mammogram.
     """
     sop_class = text(header, "SOPClassUID")
-    return sop_class in _SLICES or (sop_class in _CAPTURES and (integer(header, "NumberOfFrames") or 1) > 1)
+    if sop_class in _CAPTURES:
+        return (integer(header, "NumberOfFrames") or 1) > 1 or is_tomosynthesis(header)
+    return sop_class in _SLICES
 
 
 def is_tomosynthesis(header: Dataset) -> bool:

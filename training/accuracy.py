@@ -14,7 +14,7 @@ from screening.cli import one_sentence
 from training.cli import Config, DataRoot, print_figures, read_recipe
 from training.crossval import collect, fold_results
 from training.data import read_records
-from training.figures import REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
+from training.figures import FEWEST, REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
 from training.pages import keep_blocks
 from training.recipe import Recipe
 from training.splits import manifest
@@ -75,8 +75,9 @@ def document(held_out: Study, accuracy: Accuracy, config: str, fold: int | None 
         "",
         "## Subgroups",
         "",
-        "Breast-level AUC where a subgroup has at least 10 breasts with cancer and 10 without. The views of a breast "
-        "are fused into one score, so breasts are grouped by the views that they have.",
+        f"AUC of the breasts, or of the images of one view, where at least {FEWEST} of them have cancer and {FEWEST} "
+        "do not. An image is judged by its breast's truth, and its score already holds what the breast's other views "
+        "add, as in use: these rows do not say what one view alone would be worth.",
         "",
         *_table(
             ("subgroup", "measured on", "AUC", "95 % interval"),

@@ -44,9 +44,10 @@ def dense_truth(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The dense target and its weight, both at the network's stride, for lesion labels (rows, columns).
 
-    Target: 1 in the core of a malignant lesion, `benign_target` in that of a benign one, UNKNOWN in their rims and
-    where an outline is known to be off the lesion, 0 elsewhere; UNKNOWN everywhere if there is cancer but nobody said
-    where. Weight: 1 spread over each lesion's core, so that a small lesion counts as much as a large one.
+    Target: 1 in the core of a malignant lesion, `benign_target` in that of a benign one; UNKNOWN in their rims, in a
+    lesion of which nobody knows and where an outline is known to be off the lesion; 0 elsewhere. UNKNOWN everywhere if
+    there is cancer but nobody said where. Weight: 1 spread over the core of each lesion that has one, so that a small
+    lesion counts as much as a large one.
     """
     stride = MammogramNet.STRIDE
     shape = (labels.shape[0] // stride, labels.shape[1] // stride)
@@ -60,10 +61,10 @@ def dense_truth(
             continue
         share = cv2.resize(area * 255, shape[::-1], interpolation=cv2.INTER_AREA)
         target[(share > 25) & (target <= 0)] = UNKNOWN
-        if lesion.kind == "misplaced":
+        if lesion.kind == "misplaced" or lesion.malignant is None:
             continue
         core = _core(area, shape)
-        target[core] = np.maximum(target[core], benign_target if lesion.malignant is False else 1.0)
+        target[core] = np.maximum(target[core], 1.0 if lesion.malignant else benign_target)
         weight[core] += 1 / np.count_nonzero(core)
     return target, weight
 

@@ -99,18 +99,23 @@ def _prepared(record: Record, preparation: Preparation) -> tuple[Prepared, tuple
 
 
 def _digest(record: Record, preparation: Preparation) -> str:
-    stat = record.path.stat()
+    masks = sorted({lesion.mask_path for lesion in record.lesions or () if lesion.mask_path})
     facts = (
         _VERSION,
         preparation,
-        record.path.name,
-        stat.st_size,
-        stat.st_mtime_ns,
+        *_file_facts(record.path),
         record.lesions,
         record.pixel_spacing_mm,
         *((record.frame,) if record.kind is ImageKind.DBT else ()),
+        *(fact for mask in masks for fact in _file_facts(mask)),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _file_facts(path: Path) -> tuple[str, int, int]:
+    """What changes when a file does: name, size in bytes, time in ns."""
+    stat = path.stat()
+    return path.name, stat.st_size, stat.st_mtime_ns
 
 
 def _load(record: Record, file: Path) -> PreparedRecord:

@@ -29,6 +29,8 @@ UNCALIBRATED = Calibration(
 
 FALSE_POSITIVES_PER_IMAGE = (0.5, 1.0, 2.0)
 RECALL_RATES = (0.03, 0.10)
+FEWEST_EXAMS = 20
+"""Of women without cancer, with fewer of which categories and recall points are those of breasts, and say so."""
 
 
 def logits(score: npt.ArrayLike) -> FloatArray:
@@ -40,16 +42,19 @@ def logits(score: npt.ArrayLike) -> FloatArray:
 def fit_calibration(
     malignant: npt.ArrayLike,
     logit: npt.ArrayLike,
+    normal_exam_logits: npt.ArrayLike,
     normal_image_logits: Sequence[npt.ArrayLike],
     prevalence: float,
     data: str,
 ) -> Calibration:
-    """Fit on out-of-fold breasts.
+    """Fit on out-of-fold scores.
 
-    `malignant`, `logit`: (n,) truth and fused logit of each breast. `normal_image_logits`: for each image of a breast
-    without cancer, the logits of all its regions. `prevalence`: of the screened population. The screening-like score
-    distribution is that of the breasts, weighted to that prevalence. `data`: which data, in words. Raises `ConfigError`
-    where higher logits do not mean cancer more often.
+    `malignant`, `logit`: (n,) truth and fused logit of each breast, for the probability. `normal_exam_logits`: (e,) the
+    higher breast of each exam that shows both, of women without cancer: the exam score takes the higher one, too, so
+    its tenths and recall rates are those of exams. With fewer than `FEWEST_EXAMS`, they are those of the breasts,
+    weighted to `prevalence`, of the screened population. `normal_image_logits`: for each image of a breast without
+    cancer, the logits of all its regions. `data`: which data, in words. Raises `ConfigError` where higher logits do not
+    mean cancer more often.
     """
     y, x = np.asarray(malignant, np.int64), np.asarray(logit, np.float64)
     line = fit_line(y, x, prevalence)
@@ -58,7 +63,13 @@ def fit_calibration(
             f"The scores do not rise with cancer (slope {line.slope:.3f}): the network has learned nothing that holds "
             "on other women; train longer, or look at the curves and the data."
         )
-    score, weight = line(x), screening_weights(y, prevalence)
+    exams = line(normal_exam_logits)
+    if len(exams) >= FEWEST_EXAMS:
+        per, score, weight = "exam", exams, np.ones(len(exams))
+        sample = "exams of women without cancer (both breasts)"
+    else:
+        per, score, weight = "breast", line(x), screening_weights(y, prevalence)
+        sample = f"breasts weighted to {prevalence:.1%} with cancer"
     deciles = [weighted_quantile(score, weight, q / 10) for q in range(1, 10)]
     regions = [line(one) for one in normal_image_logits]
     points = [
@@ -73,10 +84,10 @@ def fit_calibration(
     ] + [
         OperatingPoint(
             name=f"recall-{rate:.0%}".replace("%", "-percent"),
-            per="breast",
-            target=f"{rate:.0%} of breasts recalled at {prevalence:.1%} prevalence",
+            per=per,
+            target=f"{rate:.0%} of {sample} recalled",
             threshold=min(1.0, threshold_at_recall_rate(score, rate, weight)),
-            chosen_on=f"{len(y)} breasts: {data}",
+            chosen_on=f"{len(score)} {sample}: {data}",
         )
         for rate in RECALL_RATES
     ]
@@ -86,7 +97,7 @@ def fit_calibration(
         prevalence=prevalence,
         fitted_on=f"{len(y)} breasts, {int(y.sum())} with cancer: {data}",
         category_thresholds=tuple(deciles),  # nine of them, checked by the model
-        categories_from=f"deciles of {len(y)} breasts weighted to {prevalence:.1%} with cancer: {data}",
+        categories_from=f"deciles of {len(score)} {sample}: {data}",
         operating_points=tuple(points),
     )
 

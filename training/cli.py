@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -38,6 +37,15 @@ Threads = Annotated[
         "every layer slow down many times as soon as one is held up.",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that augment images ahead of the network. They pay with a GPU, which would wait for images; on "
+        "a CPU leave 0, since they take the network's cores.",
+    ),
+]
 Out = Annotated[
     Path, typer.Option("--out", help="Folder for checkpoints, curves and results; a killed run goes on from it.")
 ]
@@ -59,6 +67,7 @@ def crossval_command(
         int | None, typer.Option("--fold", min=0, help="Train only this fold (from 0); run several side by side.")
     ] = None,
     threads: Threads = 1,
+    workers: Workers = 0,
     track: Track = True,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -79,7 +88,7 @@ def crossval_command(
             raise ConfigError(f"--fold: the recipe has folds 0 to {recipe.folds - 1}")
         records = read_records(recipe)
         for k in range(recipe.folds) if fold is None else (fold,):
-            train_fold(records, k, recipe, out, _device(), write_curve(out / f"fold-{k}" / "curve.csv"))
+            train_fold(records, k, recipe, out, _device(), write_curve(out / f"fold-{k}" / "curve.csv"), workers)
         if finished_folds(recipe, out):
             _conclude(recipe, records, out, track, tracking_uri)
 
@@ -93,7 +102,7 @@ def _conclude(recipe: Recipe, records: Sequence[Record], out: Path, track: bool,
     from training.crossval import collect, write_out_of_fold
     from training.figures import calibrate, measure, study, write_figures
 
-    results = collect(recipe, out)
+    results = collect(recipe, out, records)
     held_out = study(results, records, recipe)
     calibration = calibrate(held_out)
     accuracy = measure(held_out)
@@ -130,6 +139,7 @@ def train_command(
     ] = False,
     version: Annotated[str, typer.Option("--version", help="The bundle's version.")] = "0.1.0",
     threads: Threads = 1,
+    workers: Workers = 0,
     track: Track = True,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -137,7 +147,16 @@ def train_command(
     with one_sentence():
         import torch
 
-        from training.crossval import collect, fold_networks, fold_results, train_fold, trained
+        from training.crossval import (
+            begin,
+            collect,
+            fold_networks,
+            fold_results,
+            learning,
+            made_of,
+            train_fold,
+            trained,
+        )
         from training.data import read_records
         from training.export import make_bundle
         from training.figures import calibrate, measure, study
@@ -151,22 +170,26 @@ def train_command(
         if from_fold is not None and from_folds:
             raise ConfigError("--from-fold, --from-folds: choose one of them")
         if crossval is None:
-            train_fold(records, 0, recipe, out, _device(), write_curve(out / "fold-0" / "curve.csv"))
+            train_fold(records, 0, recipe, out, _device(), write_curve(out / "fold-0" / "curve.csv"), workers)
             crossval, from_fold = out, 0
-        if from_fold is None:
-            held_out = study(collect(recipe, crossval), records, recipe)
+        parts = [fold.train for fold in folds(records, recipe.folds, recipe.seed, recipe.train_only)]
+        if from_fold is not None:
+            held_out = study(fold_results(crossval, from_fold, made_of(recipe, records)), records, recipe, from_fold)
+            members = fold_networks(crossval, from_fold, recipe)
+            parts, limit = [parts[from_fold]], ONE_FOLD
+        else:
+            held_out = study(collect(recipe, crossval, records), records, recipe)
             if from_folds:
                 members = [n for fold in range(recipe.folds) for n in fold_networks(crossval, fold, recipe)]
-                limits = [ALL_FOLDS.format(folds=recipe.folds)]
+                limit = ALL_FOLDS
             else:
-                members = trained(records, recipe, out, _device(), write_curve(out / "curve.csv"))
-                limits = [ALL_WOMEN.format(folds=recipe.folds)]
-            learned = records
-        else:
-            held_out = study(fold_results(crossval, from_fold), records, recipe, from_fold)
-            members = fold_networks(crossval, from_fold, recipe)
-            learned = list(folds(records, recipe.folds, recipe.seed, recipe.train_only)[from_fold].train)
-            limits = [ONE_FOLD]
+                begin(out, made_of(recipe, records))
+                members = trained(records, recipe, out, _device(), write_curve(out / "curve.csv"), workers)
+                parts, limit = [tuple(records)], ALL_WOMEN
+        # Each record once, though several folds learned from it.
+        learned = list(dict.fromkeys(one for part in parts for one in learning(part, recipe).train))
+        who = STOPPED_BY if learning(records, recipe).test else "all women of the data sets"
+        limits = [limit.format(folds=recipe.folds, who=who)]
         accuracy = measure(held_out)
         bundle = out / "bundle"
         make_bundle(
@@ -194,9 +217,10 @@ def print_figures(accuracy: Accuracy) -> None:
 
 
 ALL_WOMEN = (
-    "The weights learned from all women of the data sets. Figures and calibration are those of the same recipe in "
-    "cross-validation: {folds} networks, each judged on women that it never saw."
+    "The weights learned from {who}. Figures and calibration are those of the same recipe in cross-validation: {folds} "
+    "networks, each judged on women that it never saw."
 )
+STOPPED_BY = "seven eighths of the women of the data sets; the others decided when to stop"
 ALL_FOLDS = (
     "{folds} networks answer together; each learned from other women, and every woman of the data sets was seen by "
     "some. Figures and calibration are those of the single networks in cross-validation, each judged on women that it "
@@ -233,7 +257,7 @@ def testset_command(
         from training.datasets import read_dataset
         from training.testset import score_dataset
 
-        records = read_dataset(name, Path(folder), masks=False)
+        records = read_dataset(name, Path(folder), truth=False)
         bundle = load_bundle(model)
         use_half = bfloat16_pays(bundle.device) if half is None else half
         results = score_dataset(records, bundle, out, workers=workers, half=use_half)
@@ -257,15 +281,17 @@ def read_recipe(config: str, data_root: Path) -> Recipe:
 
 
 def write_curve(file: Path) -> Callable[[dict[str, float], int], None]:
-    """A report that adds each epoch's figures to a CSV file (epoch, figure, value)."""
+    """A report that writes each epoch's figures to a CSV file (epoch, figure, value).
+
+    A killed run goes on from an earlier epoch than it had reported last: rows from there on are replaced.
+    """
 
     def report(figures: dict[str, float], epoch: int) -> None:
-        new = not file.exists()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(("epoch", "figure", "value"))
-            writer.writerows((epoch, name, f"{value:.6g}") for name, value in figures.items())
+        from screening.store import write_atomically
+
+        lines = file.read_text(encoding="utf-8").splitlines()[1:] if file.exists() else []
+        kept = [line for line in lines if int(line.partition(",")[0]) < epoch]
+        added = [f"{epoch},{name},{value:.6g}" for name, value in figures.items()]
+        write_atomically(file, ["\n".join(("epoch,figure,value", *kept, *added, "")).encode()])
 
     return report

@@ -12,6 +12,7 @@ from training.datasets import read_dataset, require_training_allowed
 from training.datasets.record import Record
 from training.recipe import Recipe
 from training.slabs import with_slabs
+from training.splits import check_no_duplicate
 
 LOG = logging.getLogger(__name__)
 
@@ -27,8 +28,12 @@ def read_records(recipe: Recipe) -> list[Record]:
 
 
 def prepare_all(records: Sequence[Record], recipe: Recipe) -> list[PreparedRecord]:
-    """Prepared copies of the records, of volumes as slabs; what cannot be prepared is named in the log and left out."""
+    """Prepared copies of the records, of volumes as slabs; what cannot be prepared is named in the log and left out.
+
+    Raises `ConfigError` where two women share an image.
+    """
     prepared, problems = prepare_records(with_slabs(records), Preparation(recipe.pixel_spacing_mm), recipe.cache)
     for problem in problems:
         LOG.warning("left out: %s", problem)
+    check_no_duplicate(prepared)
     return prepared

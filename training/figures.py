@@ -34,7 +34,6 @@ from evaluation.intervals import Interval
 from evaluation.roc import RocStatistics
 from evaluation.statistic import difference
 from screening.errors import ConfigError
-from screening.exam import Laterality
 from screening.model.bundle import Figure
 from screening.model.calibration import Calibration
 from screening.model.network import DENSITIES
@@ -49,14 +48,13 @@ from training.truth import Breasts, breasts, densities, localised
 LOG = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
-Breast = tuple[str, str, str, Laterality]
 
 REPLICATES = 2_000
 FALSE_POSITIVES = 1.0
 """Per image: where sensitivity is read off."""
 
 FEWEST = 10
-"""Breasts with cancer, and without, that a subgroup needs before its figure means anything."""
+"""Breasts (or images) with cancer, and without, that a subgroup needs before its figure means anything."""
 
 
 @dataclass(frozen=True)
@@ -145,15 +143,25 @@ class Study:
     def by_image(self) -> dict[str, Record]:
         return {image_id(record): record for record in self.records}
 
-    @cached_property
-    def by_breast(self) -> dict[Breast, list[Record]]:
-        grouped: dict[Breast, list[Record]] = defaultdict(list)
-        for record in self.records:
-            grouped[record.breast].append(record)
-        return grouped
-
     def breasts(self, dataset: str) -> Breasts:
         return breasts(self.results, self.by_image, dataset)
+
+    def images(self, dataset: str) -> Breasts:
+        """One row a scored image, instead of a breast, with its breast's truth."""
+        rows = [
+            (record, image.score)
+            for result in self.results
+            for image in result.images
+            if (record := self.by_image[image.image.image_id]).dataset == dataset
+            and record.malignant is not None
+            and image.score is not None
+        ]
+        return Breasts(
+            np.array([record.woman for record, _ in rows]),
+            np.array([record.malignant for record, _ in rows], np.int64),
+            np.array([score for _, score in rows], np.float64),
+            tuple(record for record, _ in rows),
+        )
 
 
 def study(results: Sequence[ExamResult], records: Sequence[Record], recipe: Recipe, fold: int | None = None) -> Study:
@@ -174,6 +182,16 @@ def study(results: Sequence[ExamResult], records: Sequence[Record], recipe: Reci
     return Study(tuple(results), tuple(records), recipe, fold_of, judged_in)
 
 
+def of_fold(whole: Study, fold: int) -> Study:
+    """The part of a study that the network of one fold scored."""
+
+    def scored_in(result: ExamResult) -> int:
+        return whole.fold_of[whole.by_image[result.images[0].image.image_id].group]
+
+    results = [result for result in whole.results if scored_in(result) == fold]
+    return study(results, whole.records, whole.recipe, fold)
+
+
 def _fold_of(tested: Iterable[Sequence[Record]]) -> dict[Group, int]:
     return {record.group: k for k, test in enumerate(tested) for record in test}
 
@@ -184,7 +202,9 @@ def measure(study: Study) -> Accuracy:
     found = [one for name in names for one in (*_auc(study, name), *_localisation(study, name), *_density(study, name))]
     main = main_dataset(study)
     found += _calibration(study, main)
-    return Accuracy(tuple(found), tuple(_subgroups(study, main)), tuple(_notes(study)))
+    subgroups = list(_subgroups(study, main))
+    notes = (*_notes(study), *_left_out(main, subgroups))
+    return Accuracy(tuple(found), tuple(_measured(study, main, subgroups)), notes)
 
 
 def main_dataset(study: Study) -> str:
@@ -210,10 +230,21 @@ def calibrate(study: Study) -> Calibration:
     return fit_calibration(
         own.malignant,
         logits(own.score),
+        _normal_exams(study, own),
         _normal_images(study, name),
         study.recipe.prevalence,
         f"{name} ({_medium(study, name)}), out of fold",
     )
+
+
+def _normal_exams(study: Study, own: Breasts) -> FloatArray:
+    """Logit of the higher breast, for each exam that shows both, of the women in `own` who have no cancer anywhere."""
+    ill = {record.group for record in study.records if record.malignant}
+    exams: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record, logit in zip(own.record, logits(own.score).tolist(), strict=True):
+        if record.group not in ill:
+            exams[record.woman, record.exam].append(logit)
+    return np.array([max(both) for both in exams.values() if len(both) == 2], np.float64)
 
 
 def _normal_images(study: Study, dataset: str) -> list[FloatArray]:
@@ -353,30 +384,63 @@ def held_out_probability(study: Study, own: Breasts) -> FloatArray:
     return probability
 
 
-def _subgroups(study: Study, dataset: str) -> Iterator[Measured]:
-    """Breast AUC in each subgroup that is large enough."""
-    own = study.breasts(dataset)
-    labels = [_subgroup_labels(record, study) for record in own.record]
-    for label in sorted({one for some in labels for one in some}):
-        inside = np.array([label in some for some in labels])
-        positives = int(own.malignant[inside].sum())
-        if min(positives, int(inside.sum()) - positives) < FEWEST:
-            continue
-        statistic = RocStatistics(own.malignant[inside], own.score[inside]).auc()
-        data = f"{dataset}: {int(inside.sum())} breasts, {positives} with cancer"
-        for key, interval in _intervals(study, dataset, {f"breast-auc-{label}": statistic}, own.woman[inside]):
-            yield Measured(f"{dataset}-{key}", f"breast-level AUC, {label}", data, interval)
+@dataclass(frozen=True)
+class _Subgroup:
+    """Some breasts, or images, that have `label` in common. `unit`: "breast" or "image"."""
+
+    label: str
+    unit: str
+    rows: Breasts
+
+    @property
+    def size(self) -> str:
+        return f"{len(self.rows.malignant)} {self.unit}s, {int(self.rows.malignant.sum())} with cancer"
+
+    @property
+    def suffices(self) -> bool:
+        positives = int(self.rows.malignant.sum())
+        return min(positives, len(self.rows.malignant) - positives) >= FEWEST
 
 
-def _subgroup_labels(record: Record, study: Study) -> set[str]:
-    """The subgroups that a breast belongs to. Its views are fused, so a breast is grouped by which views it has."""
-    views = "+".join(sorted({r.view.value for r in study.by_breast[record.breast]}))
-    labels = {f"views {views}", f"density {record.density or 'unknown'}", f"age {age_band(record.age)}"}
+def _subgroups(study: Study, dataset: str) -> Iterator[_Subgroup]:
+    """The breasts of a data set by what is known of them, and its images by view."""
+    for unit, rows in (("breast", study.breasts(dataset)), ("image", study.images(dataset))):
+        labels = [_labels(record, unit) for record in rows.record]
+        for label in sorted({one for some in labels for one in some}):
+            inside = [i for i, some in enumerate(labels) if label in some]
+            part = Breasts(
+                rows.woman[inside], rows.malignant[inside], rows.score[inside], tuple(rows.record[i] for i in inside)
+            )
+            yield _Subgroup(label, unit, part)
+
+
+def _labels(record: Record, unit: str) -> set[str]:
+    """The subgroups that a record's breast, or its image, belongs to."""
+    if unit == "image":
+        return {f"{record.view.value} images"}
+    labels = {f"density {record.density or 'unknown'}", f"age {age_band(record.age)}"}
     if record.machine:
         labels.add(f"machine {record.machine}")
     if record.implant:
         labels.add("with implant")
     return labels
+
+
+def _measured(study: Study, dataset: str, subgroups: Iterable[_Subgroup]) -> Iterator[Measured]:
+    """The AUC in each subgroup that is large enough."""
+    for one in subgroups:
+        if one.suffices:
+            area = {f"{one.unit}-auc-{one.label}": RocStatistics(one.rows.malignant, one.rows.score).auc()}
+            for key, interval in _intervals(study, dataset, area, one.rows.woman):
+                title = f"{one.unit}-level AUC, {one.label}"
+                yield Measured(f"{dataset}-{key}", title, f"{dataset}: {one.size}", interval)
+
+
+def _left_out(dataset: str, subgroups: Iterable[_Subgroup]) -> Iterator[str]:
+    """A note that names the subgroups that are too small for a figure."""
+    small = [f"{one.label} ({one.size})" for one in subgroups if not one.suffices]
+    if small:
+        yield f"{dataset}: subgroups too small for a figure of their own: {'; '.join(small)}."
 
 
 def age_band(age: float | None) -> str:

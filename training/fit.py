@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ Validate = Callable[[nn.Module], dict[str, float]]
 
 @dataclass
 class Fit:
-    """A run in the making: everything a checkpoint has to hold."""
+    """A run in the making: everything a checkpoint has to hold.
+
+    `sums`: the losses, summed over the epoch's steps so far. `best_average`: the average's state when `best` was found.
+    """
 
     network: MammogramNet
     average: AveragedModel
@@ -45,6 +49,8 @@ class Fit:
     step: int = 0
     best: float = -math.inf
     since_best: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best_average: dict[str, Tensor] = field(default_factory=dict)
 
 
 def fit(
@@ -60,11 +66,12 @@ def fit(
     max_steps: int | None = None,
     start: MammogramNet | None = None,
 ) -> MammogramNet:
-    """Train on `records` and return the averaged network in evaluation mode.
+    """Train on `records` and return the averaged network in evaluation mode; with `validate`, that of the best epoch.
 
     A checkpoint is written every `checkpoint_every` steps and after each epoch; where one lies at `checkpoint`, the
     run goes on from there and, on one machine and one thread count, ends with the same weights as an unbroken one:
-    order and augmentation are functions of (seed, epoch), and the state of the dropout's generator is kept.
+    order and augmentation are functions of (seed, epoch), and the states of the dropout's generators are kept. An epoch
+    may be reported twice: what a killed run did after its last checkpoint is done again.
     `max_steps` ends the run early. `start`: a network whose weights to go on from instead of the recipe's initial ones.
     """
     settings = recipe.optimisation
@@ -84,41 +91,44 @@ def fit(
     with _progress() as progress:
         task = progress.add_task("", total=total, completed=state.step, loss=math.nan)
         while state.epoch < settings.epochs and not _out_of_patience(state, recipe):
-            batches = order.batches(state.epoch)
-            done = state.step - state.epoch * order.steps
-            sums: dict[str, float] = {}
-            for batch in load_batches(samples, batches[done:], collate, workers):
-                figures = _step(state, batch, recipe, total, device)
-                for name, value in figures.items():
-                    sums[name] = sums.get(name, 0.0) + value
+            before = state.epoch * order.steps
+            batches = order.batches(state.epoch)[state.step - before :]
+            for batch in load_batches(samples, batches, collate, workers):
+                for name, value in _step(state, batch, recipe, total, device).items():
+                    state.sums[name] = state.sums.get(name, 0.0) + value
                 progress.update(
                     task,
                     advance=1,
                     description=f"epoch {state.epoch + 1}/{settings.epochs}",
-                    loss=sums["total"] / (state.step - state.epoch * order.steps - done),
+                    loss=state.sums["total"] / (state.step - before),
                 )
                 if state.step % checkpoint_every == 0:
                     _save(state, checkpoint)
                 if max_steps is not None and state.step >= max_steps:
                     return _finished(state)
-            state.epoch += 1
-            count = max(1, order.steps - done)
-            figures = {f"train_{name}": value / count for name, value in sums.items()}
+            figures = {f"train_{name}": value / order.steps for name, value in state.sums.items()}
             if validate is not None:
                 figures |= _validated(state, validate)
+            # First the report: of an epoch that a checkpoint counts as done, it would never come again.
+            report(figures, state.epoch + 1)
+            state.epoch, state.sums = state.epoch + 1, {}
             _save(state, checkpoint)
-            report(figures, state.epoch)
+    if state.best_average:
+        state.average.load_state_dict(state.best_average)
     return _finished(state)
 
 
 def averaged_network(checkpoint: Path, recipe: Recipe) -> MammogramNet:
-    """The averaged network of a checkpoint, in evaluation mode on the CPU. Raises `ConfigError` if there is none."""
+    """The averaged network of a checkpoint, of the best epoch if there was validation, in evaluation mode on the CPU.
+
+    Raises `ConfigError` if there is no checkpoint.
+    """
     if not checkpoint.is_file():
         raise ConfigError(f"{checkpoint}: there is no such checkpoint; train first")
     content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
     network = MammogramNet(Architecture(recipe.backbone, recipe.channels))
     prefix = "module."
-    average: dict[str, Tensor] = content["average"]
+    average: dict[str, Tensor] = content.get("best_average") or content["average"]
     network.load_state_dict({k.removeprefix(prefix): v for k, v in average.items() if k.startswith(prefix)})
     return network.eval()
 
@@ -215,11 +225,11 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 
 def _validated(state: Fit, validate: Validate) -> dict[str, float]:
-    generator = torch.get_rng_state()
-    figures = validate(_finished(state))
-    torch.set_rng_state(generator)
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        figures = validate(_finished(state))
     if figures["select"] > state.best:
         state.best, state.since_best = figures["select"], 0
+        state.best_average = deepcopy(state.average.state_dict())
     else:
         state.since_best += 1
     return figures
@@ -243,7 +253,10 @@ def _save(state: Fit, checkpoint: Path) -> None:
         "average": state.average.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all(),
         "counters": [state.epoch, state.step, state.best, state.since_best],
+        "sums": state.sums,
+        "best_average": state.best_average,
     }
     part = checkpoint.with_suffix(".part")
     with part.open("wb") as stream:
@@ -258,9 +271,10 @@ def _restore(state: Fit, checkpoint: Path, device: torch.device) -> None:
     state.network.load_state_dict(content["network"])
     state.average.load_state_dict(content["average"])
     state.optimiser.load_state_dict(content["optimiser"])
-    random: Tensor = content["random"]
-    torch.set_rng_state(random.cpu())
+    torch.set_rng_state(content["random"].cpu())
+    torch.cuda.set_rng_state_all([one.cpu() for one in content["random_cuda"]][: torch.cuda.device_count()])
     state.epoch, state.step, state.best, state.since_best = content["counters"]
+    state.sums, state.best_average = content["sums"], content["best_average"]
 
 
 def _progress() -> Progress:

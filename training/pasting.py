@@ -75,7 +75,8 @@ def _patches(prepared: PreparedRecord) -> list[Patch]:
     for index, lesion in enumerate(prepared.record.lesions or ()):
         area = (prepared.lesions == index + 1).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(area)
-        if lesion.kind == "misplaced" or not SMALLEST <= max(width, height) <= LARGEST:
+        teaches_nothing = lesion.malignant is None or lesion.kind == "misplaced"
+        if teaches_nothing or not SMALLEST <= max(width, height) <= LARGEST:
             continue
         rim = max(4, round(0.35 * max(width, height)))
         padded = [np.pad(a, rim) for a in (prepared.pixels.astype(np.float32) / np.float32(65535), area)]

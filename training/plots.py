@@ -82,7 +82,8 @@ def reliability_picture(study: Study) -> Figure:
     axes.errorbar(
         bins.predicted,
         bins.observed,
-        yerr=[bins.observed - bins.low, bins.high - bins.observed],
+        # An end of the interval may lie on the other side of 0 or 1 by rounding.
+        yerr=np.maximum([bins.observed - bins.low, bins.high - bins.observed], 0),
         fmt="o",
         capsize=3,
         label=f"{name}, tenths of the breasts",

@@ -214,7 +214,8 @@ def document(rows: Sequence[Row], simulated: Mapping[str, Any], bundle: Bundle, 
             "",
             *([f"- {row.verdict.capitalize()}: {row.title}." for row in missed] or ["Everything asked for is met."]),
             "",
-            "Volumes and 2D images are of the same compressions; each exam was scored twice, by one kind alone. The "
+            "Volumes and 2D images are of the same compressions; each exam was scored twice, by one kind alone, and "
+            "both by the networks of the last stage, the only ones that learned from simulated women if any did. The "
             "cancers of an exam are those detected at it or surfacing within two years. Boxes are of diagnosed cancers "
             "and biopsied benign lesions; places in volumes of passed exams are judged in the plane. Thresholds for 1 "
             "false positive are those of the same women.",
@@ -274,7 +275,6 @@ def main(
     trained_on: Annotated[
         list[Path] | None, typer.Option("--trained-on", help="Simulation that the model learned from.")
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes that score.")] = None,
     docs: Annotated[Path, typer.Option("--docs", help="Page for the figures.")] = Path("docs/accuracy.md"),
 ) -> None:
     """Score simulated women by 2D and by tomosynthesis, print the figures and put them into a document."""
@@ -288,10 +288,11 @@ def main(
         followup = load_followup(simulated / "followup")
         bundle = load_bundle(model)
         check_unseen(followup, bundle, trained_on or [])
+        # Volumes are read by the last stage's networks; so that kinds of image are compared and not networks, both are.
+        reader = bundle.for_slabs
         for arm in ARMS:
             with progress_bar(f"Scoring by {arm}") as bar:
-                observers = (OnProgress(bar),)
-                score_arm(arm, simulated / "dicom", bundle, scores / arm, workers=workers, observers=observers)
+                score_arm(arm, simulated / "dicom", reader, scores / arm, observers=(OnProgress(bar),))
         results = {arm: load_scores(scores / arm, arm) for arm in ARMS}
         rows = measure(results, followup, boxed(followup, simulated))
         figures = [replace(row.figure, label=row.title, group="simulated women") for row in rows]

@@ -29,7 +29,6 @@ def score_arm(
     bundle: Bundle,
     out: Path,
     *,
-    workers: int | None = None,
     observers: Sequence[BatchObserver] = (),
 ) -> None:
     """Score every exam under `dicom` by the images of one arm into `out`, going on from what is there already.
@@ -42,7 +41,7 @@ def score_arm(
         raise ConfigError(f"no exam under {dicom} has an image of the kind {ARMS[arm]}, by which {arm} is scored")
     half = bfloat16_pays(bundle.device)
     config = {"images": ARMS[arm].value, "model": bundle.model_id, "bfloat16": half}
-    batch = Batch(profile.name, exams, (), config, workers=workers, half=half, resume=True)
+    batch = Batch(profile.name, exams, (), config, workers=0, half=half, resume=True)  # the bundle may have no folder
     if run_batch(batch, bundle, out, observers).interrupted:
         raise KeyboardInterrupt
 

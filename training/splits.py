@@ -1,4 +1,4 @@
-"""Splits by woman: folds, a check that refuses a leak, duplicates across women, and a manifest of what was used."""
+"""Splits by woman: folds, checks that refuse a leak, and a manifest of what was used."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from screening.errors import ConfigError
-from training.datasets.pixels import read_pixels
+from training.cache import PreparedRecord
 from training.datasets.record import Record
 
 Group = tuple[str, str]
@@ -83,24 +84,27 @@ def check_no_leak(train: Iterable[Record], test: Iterable[Record]) -> None:
         )
 
 
-def duplicate_images(records: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Groups of records of different women whose decoded pixels are the same; reads every image.
+def check_no_duplicate(prepared: Iterable[PreparedRecord]) -> None:
+    """Raises `ConfigError` naming two images of different women whose prepared pixels are the same.
 
-    Raises `ImageError` where an image cannot be decoded.
+    Such women may be one, whom a split by woman would not keep on one side. Of three folds or more, one learns from
+    both of them, so that looking at what is learned from finds them.
     """
-    same: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        pixels = read_pixels(record)
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-        same[digest].append(record)
-    return [tuple(found) for found in same.values() if len({record.group for record in found}) > 1]
+    first: dict[bytes, Record] = {}
+    for copy in prepared:
+        one, other = first.setdefault(hashlib.sha256(copy.pixels.tobytes()).digest(), copy.record), copy.record
+        if one.group != other.group:
+            raise ConfigError(
+                f"The images {one.image} of {one.dataset} and {other.image} of {other.dataset} are the same, but of "
+                "two women; take one of them out of its table."
+            )
 
 
 def manifest(records: Iterable[Record]) -> dict[str, Any]:
-    """What a run learned from: counts per dataset, and a SHA-256 over names, labels and the files' contents.
+    """What a run learned from: counts per dataset, and a SHA-256 over all of the records and their files' contents.
 
     The hash depends neither on the order of the records nor on where the folder lies. `ConfigError` is raised where an
-    image file has gone.
+    image or mask file has gone.
     """
     ordered = sorted(records, key=lambda record: (record.dataset, record.image, record.path.name))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -108,7 +112,8 @@ def manifest(records: Iterable[Record]) -> dict[str, Any]:
     for record in ordered:
         counts[record.dataset].update(images=1, malignant_images=int(record.malignant is True))
         counts[record.dataset].update(lesions=len(record.lesions or ()))
-        total.update(json.dumps([_labels(record), _file_hash(record)], sort_keys=True).encode())
+        # Paths alone are no JSON: images and masks stand in it by their content.
+        total.update(json.dumps(asdict(record), sort_keys=True, default=_file_hash).encode())
     for dataset, counter in counts.items():
         own = [record for record in ordered if record.dataset == dataset]
         counter["women"] = len({record.group for record in own})
@@ -117,31 +122,9 @@ def manifest(records: Iterable[Record]) -> dict[str, Any]:
     return {"sha256": total.hexdigest(), "datasets": {name: dict(counts[name]) for name in sorted(counts)}}
 
 
-def _labels(record: Record) -> list[Any]:
-    lesions = None
-    if record.lesions is not None:
-        lesions = [
-            [lesion.x, lesion.y, lesion.width, lesion.height, lesion.shape, lesion.malignant, lesion.kind, lesion.frame]
-            for lesion in record.lesions
-        ]
-    return [
-        record.dataset,
-        record.woman,
-        record.exam,
-        record.image,
-        record.laterality.value,
-        record.view.value,
-        record.malignant,
-        record.density,
-        record.age,
-        list(record.pixel_spacing_mm),
-        lesions,
-    ]
-
-
-def _file_hash(record: Record) -> str:
+def _file_hash(path: Path) -> str:
     try:
-        with record.path.open("rb") as stream:
+        with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise ConfigError(f"The image {record.path} cannot be read; check the dataset's folder.") from error
+        raise ConfigError(f"The file {path} cannot be read; check the dataset's folder.") from error

@@ -8,17 +8,19 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 import mlflow
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from evaluation.tracking import flattened, log_intervals, metric_name, tracked_run
-from training.crossval import fold_results
-from training.figures import Accuracy, Measured, Study, measure, study
+from screening.model.bundle import load_bundle
+from training.figures import Accuracy, Measured, Study, measure, of_fold
 from training.plots import case_pictures, froc_picture, reliability_picture, roc_picture
 from training.recipe import Recipe
 from training.splits import manifest
@@ -34,27 +36,30 @@ def log_crossval(held_out: Study, accuracy: Accuracy, out: Path, uri: str | None
     `uri`: a tracking server or store; by default `mlruns/`.
     """
     with _run(f"crossval {held_out.recipe.name}", held_out, uri) as run:
-        _log_figures((*accuracy.figures, *accuracy.subgroups))
-        for fold in range(held_out.recipe.folds):
-            folder = out / f"fold-{fold}"
-            _log_curve(folder / "curve.csv", f"fold-{fold}/")
-            of_fold = study(fold_results(out, fold), held_out.records, held_out.recipe, fold)
-            _log_figures(measure(of_fold).figures, f"fold-{fold}/")
+        _log_study(held_out, accuracy, out)
         for name in ("figures.json", "calibration.yaml", "exams.csv", "images.csv", "regions.csv"):
             if (out / name).is_file():
                 mlflow.log_artifact(str(out / name), "out-of-fold")
-        _log_pictures(held_out, out)
         return run
 
 
-def log_bundle(held_out: Study, accuracy: Accuracy, bundle: Path, out: Path, uri: str | None = None) -> str:
+def log_bundle(
+    held_out: Study,
+    accuracy: Accuracy,
+    bundle: Path,
+    out: Path,
+    uri: str | None = None,
+    crossval: Path | None = None,
+) -> str:
     """Log a training with its bundle, and register it as a model; returns `models:/NAME/VERSION`.
 
-    `out`: the training's folder, with its `curve.csv` if it has one. Raises as `log_crossval` does.
+    `out`: the training's folder, with its `curve.csv` if it has one. `crossval`: the folder of the folds that
+    `held_out` is of, if it is another one. Raises as `log_crossval` does.
     """
     name = held_out.recipe.name
     with _run(f"train {name}", held_out, uri) as run:
-        _log_figures((*accuracy.figures, *accuracy.subgroups))
+        mlflow.set_tag("model_id", load_bundle(bundle, torch.device("cpu")).model_id)
+        _log_study(held_out, accuracy, crossval or out)
         _log_curve(out / "curve.csv", "")
         mlflow.log_artifacts(str(bundle), BUNDLE)
         client = MlflowClient()
@@ -62,19 +67,31 @@ def log_bundle(held_out: Study, accuracy: Accuracy, bundle: Path, out: Path, uri
             client.get_registered_model(name)
         except MlflowException:
             client.create_registered_model(name)
-        version = client.create_model_version(name, f"{mlflow.get_artifact_uri()}/{BUNDLE}", run_id=run)
-        return f"models:/{name}/{version.version}"
+        made = client.create_model_version(name, f"{mlflow.get_artifact_uri()}/{BUNDLE}", run_id=run)
+        return f"models:/{name}/{made.version}"
 
 
 @contextmanager
 def _run(name: str, held_out: Study, uri: str | None) -> Iterator[str]:
-    """A run with the recipe, the code's commit and the data on it; yields its id."""
+    """A run with recipe, data and the code's commit on it, and by what it was made; yields its id."""
     with tracked_run(EXPERIMENT, name, uri) as run:
         mlflow.log_params(parameters(held_out.recipe))
+        mlflow.log_dict(held_out.recipe.model_dump(mode="json"), "recipe.yaml")
         data = manifest(held_out.records)
         mlflow.log_dict(data, "data.json")
-        mlflow.set_tag("data_sha256", data["sha256"])
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+        made_by = {"version": version("screening"), "device": device, "threads": torch.get_num_threads()}
+        mlflow.set_tags(made_by | {"data_sha256": data["sha256"]})
         yield run
+
+
+def _log_study(held_out: Study, accuracy: Accuracy, out: Path) -> None:
+    """Figures and pictures of held-out women; of each fold its own figures, and its curve if that lies in `out`."""
+    _log_figures((*accuracy.figures, *accuracy.subgroups))
+    for fold in sorted({held_out.fold_of[group] for group in held_out.judged_in}):
+        _log_figures(measure(of_fold(held_out, fold)).figures, f"fold-{fold}/")
+        _log_curve(out / f"fold-{fold}" / "curve.csv", f"fold-{fold}/")
+    _log_pictures(held_out, out)
 
 
 def parameters(recipe: Recipe) -> dict[str, Any]:

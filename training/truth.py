@@ -61,6 +61,7 @@ def localised(
     results: Iterable[ExamResult], records: dict[str, Record], dataset: str, malignant_only: bool
 ) -> Localised:
     """Regions against lesions. With `malignant_only`, benign lesions are no targets: a mark on one is a false positive.
+    One on a lesion of which nobody knows whether it is malignant counts nowhere.
 
     Images that were not scored stay in, without regions: a lesion that was not read is a lesion missed.
     """
@@ -81,7 +82,8 @@ def localised(
         np.array([i for i, _ in truths], np.int64),
         np.array([(t.x, t.y, t.width, t.height) for _, t in truths], np.float64).reshape(-1, 4),
         np.array([t.shape == "ellipse" for _, t in truths], np.bool_),
-        np.array([not malignant_only or t.malignant is not False for _, t in truths], np.bool_),
+        np.array([not malignant_only or t.malignant is True for _, t in truths], np.bool_),
+        np.array([t.malignant is None for _, t in truths], np.bool_),
     )
     return Localised(Regions(table[:, 0].astype(np.int64), table[:, 1], table[:, 2:]), lesions, np.array(women))
 

@@ -234,7 +234,7 @@ class ArrivalScorer:
                 counts=store.counts(setting.bundle.model_id, unfinished_exams=len(self.inbox.waiting())),
                 reference=full_colour(setting.bundle),
                 config=setting.config,
-                key_frame_threshold=mark_threshold(setting.bundle.calibration),
+                key_frame_threshold=mark_threshold(setting.bundle.calibration, setting.operating_point),
             )
             write_outputs(setting.out, store, summary, setting.bundle, False, setting.operating_point)
         self._written, self._stale = time.monotonic(), False

@@ -306,7 +306,7 @@ class _Run:
             reference=full_colour(self._bundle),
             config=self._batch.config,
             timings={"total": seconds, "per_exam": seconds / max(1, self._done)},
-            key_frame_threshold=mark_threshold(self._bundle.calibration),
+            key_frame_threshold=mark_threshold(self._bundle.calibration, self._batch.operating_point),
         )
         self._store.add_batch(summary)
         write_outputs(self._out, self._store, summary, self._bundle, self._batch.show_all, self._batch.operating_point)

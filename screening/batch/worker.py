@@ -150,7 +150,7 @@ class Worker:
 
         self._ahead.expect((*exam.images, *(ahead.exam.images if ahead else ())))
         try:
-            result = score(exam, self._bundle, ask)
+            result = score(exam, self._bundle, ask, self._output.operating_point)
             scored = time.perf_counter()
             self._draw(result)
         except StoreError:

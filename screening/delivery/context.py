@@ -16,6 +16,7 @@ from pydicom.uid import UID
 from screening.delivery.headers import PATIENT_AND_STUDY, DeliveryError, source_header
 from screening.delivery.uids import derived_uid
 from screening.errors import ImageError
+from screening.imaging.volume import stored_order
 from screening.model.calibration import OperatingPoint
 from screening.result import ExamResult, ImageResult, InstanceRejection, Reason, Region, Status
 
@@ -60,8 +61,19 @@ class Source:
 
     @property
     def multi_frame(self) -> bool:
-        """Whether references have to name frames: of SOP classes that hold frames, even if there is but one."""
-        return "NumberOfFrames" in self.header
+        """Whether references have to name frames: where the instance itself holds them, even if there is but one.
+
+        One slice of a series does not, though the image that it begins has many.
+        """
+        return bool(self.header.get("NumberOfFrames") == self.frames)
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The stored frame at each place of a volume, both from 0: regions count places (see `imaging.stack`)."""
+        try:
+            return stored_order(self.result.image)
+        except ImageError as error:
+            raise DeliveryError(f"no one can tell the frames of regions in {self.sop_instance} ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from screening.delivery.findings import Finding, description, findings, meaning,
 from screening.delivery.objects import MANUFACTURER
 from screening.delivery.uids import derived_uid
 from screening.exam import Laterality
+from screening.imaging.volume import stored_run
 from screening.result import BreastResult, ImageResult, Region, Status
 
 LOCAL_CODES = "http://screening-research-pipeline.invalid/CodeSystem/results"
@@ -168,11 +169,9 @@ class _Report:
             *(_local(name, valueQuantity=_quantity(value, "pixel", "{pixel}")) for name, value in box.items()),
         ]
         if source.frames > 1:
-            first, last = (
-                _quantity(frame + 1, "frame", "{frame}") for frame in (region.frame_first, region.frame_last)
-            )
+            first, last = (_quantity(frame + 1, "frame", "{frame}") for frame in stored_run(source.order, region))
             components.append(_local("frames", valueRange={"low": first, "high": last}))
-            components.append(_local("peak-frame", valueInteger=region.frame_peak + 1))
+            components.append(_local("peak-frame", valueInteger=source.order[region.frame_peak] + 1))
         name = f"Region {region.rank}, {site.meaning}, {region.view}"
         return {
             **self._observation(self._delivery.region_uid(region), codes.CERTAINTY_OF_FINDING, name, region.score),

@@ -29,6 +29,7 @@ from pydicom.uid import ParametricMapStorage
 from screening.delivery.context import DISCLAIMER, Delivery, Source
 from screening.delivery.images import new_image_object, referenced_series
 from screening.delivery.objects import reference
+from screening.delivery.regions import frame_numbers
 from screening.dicomfile import items, numbers
 from screening.result import Heatmap, Status
 
@@ -123,7 +124,9 @@ def _add_plane(delivery: Delivery, dataset: Dataset, source: Source, heatmap: He
     image = source.result.image
     row_mm, column_mm = image.pixel_spacing_mm
     width, height = heatmap.width / dataset.Columns, heatmap.height / dataset.Rows
-    frame = min(source.result.regions, key=lambda region: region.rank).frame_peak if source.result.regions else 0
+    top = min(source.result.regions, key=lambda region: region.rank, default=None)
+    peak = frame_numbers(source, top)[0] if top else ()
+    frame = peak[0] if peak else 1
     plane = _plane(source.header, frame)
     if plane is not None:
         dataset.FrameOfReferenceUID = source.header.FrameOfReferenceUID
@@ -142,15 +145,15 @@ def _add_plane(delivery: Delivery, dataset: Dataset, source: Source, heatmap: He
     shared.PlaneOrientationSequence = PlaneOrientationSequence("PATIENT", (*along_row, *down_column))
     per_frame = Dataset()
     per_frame.PlanePositionSequence = PlanePositionSequence("PATIENT", corner)
-    per_frame.DerivationImageSequence = Sequence([_derivation(source, frame + 1)])
+    per_frame.DerivationImageSequence = Sequence([_derivation(source, frame)])
     dataset.PerFrameFunctionalGroupsSequence = Sequence([per_frame])
 
 
 def _plane(header: Dataset, frame: int) -> tuple[_Vector, _Vector, _Vector] | None:
-    """Position, direction along rows and down columns of a volume's frame (from 0); None where it does not say."""
+    """Position, direction along rows and down columns of a volume's frame (from 1); None where it does not say."""
     if not header.get("FrameOfReferenceUID"):
         return None
-    places = [*items(header, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]]
+    places = [*items(header, "PerFrameFunctionalGroupsSequence")[frame - 1 : frame]]
     places += items(header, "SharedFunctionalGroupsSequence")[:1]
     position = [
         numbers(one, "ImagePositionPatient") for place in places for one in items(place, "PlanePositionSequence")

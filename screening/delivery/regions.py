@@ -34,12 +34,14 @@ def closed_outline(region: Region, image: Image) -> npt.NDArray[np.float64]:
 
 
 def frame_numbers(source: Source, region: Region) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Frames of the peak and of the extent, counted from 1 as DICOM does; both empty for a single-frame image.
+    """Stored frames of the peak and of the extent, rising and counted from 1 as DICOM does.
 
-    Raises `DeliveryError` for a region that reaches beyond the image's frames.
+    Both are empty for a single-frame image, and for a slice of a series: only references to multi-frame instances may
+    name frames (PS3.3 10.3). Raises `DeliveryError` for a region that reaches beyond the image's frames.
     """
-    if source.frames <= 1:
+    if source.frames <= 1 or not source.multi_frame:
         return (), ()
     if not 0 <= region.frame_first <= region.frame_peak <= region.frame_last < source.frames:
         raise DeliveryError(f"region {region.region_id} lies on frames that its image does not have")
-    return (region.frame_peak + 1,), tuple(range(region.frame_first + 1, region.frame_last + 2))
+    numbers = [stored + 1 for stored in source.order]
+    return (numbers[region.frame_peak],), tuple(sorted(numbers[region.frame_first : region.frame_last + 1]))

@@ -28,10 +28,11 @@ def frame_headers(dataset: Dataset, frames: int) -> list[Dataset]:
     """What the header says of each frame: the object's own attributes, then the shared and the frame's own groups.
 
     An object without functional groups (Secondary Capture) says the same of all its frames. Raises `ImageError` where
-    it describes another number of frames than it declares: nobody can say then which frame is which.
+    it describes another number of frames than it declares: nobody can say then which frame is which, unless there is
+    but one and nothing is said of it.
     """
     own = items(dataset, PER_FRAME)
-    if own and len(own) != frames:
+    if len(own) != frames and (own or (frames > 1 and PER_FRAME in dataset)):
         raise ImageError(
             f"the header declares {frames} frames, but describes {len(own)} (Per-frame Functional Groups); "
             "send the volume again"

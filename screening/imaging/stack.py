@@ -18,6 +18,8 @@ USUAL_SPACING_MM = 1.0
 """Distance of reconstructed planes that most equipment writes (Diekmann et al. 2009, J Digit Imaging 22:519)."""
 SPACING_RANGE_MM = (0.1, 10.0)
 """Reconstructions have 0.5 to 1 mm, slabs some millimetres."""
+OUT_OF_ORDER = "the frames are not stored in the order of their plane positions, in which they count here"
+"""The warning of a volume whose places are not its stored frames."""
 THICKEST_MM = 400.0
 """No compressed breast is nearly as thick; positions that span more are no positions."""
 
@@ -72,6 +74,26 @@ def plane_position_mm(header: Dataset) -> float | None:
     return float(np.dot(normal, position)) / length if length > 0.5 else None
 
 
+def missing_frames(rising: npt.ArrayLike, what: str) -> list[str]:
+    """A warning with number and place of the frames that are missing, by gaps of more than one and a half usual steps.
+
+    `rising`: a number of each place; `what`: what these numbers are. Frames missing at either end leave no gap.
+    """
+    gaps = np.diff(np.asarray(rising, dtype=np.float64))
+    if not gaps.any():
+        return []
+    usual = np.median(gaps[gaps > 0])
+    wide = gaps > 1.5 * usual
+    missing = int(np.sum(np.rint(gaps[wide] / usual) - 1))
+    if not missing:
+        return []
+    after = ", ".join(str(place + 1) for place in np.flatnonzero(wide)[:5])
+    return [
+        f"{missing} frame{'s seem' if missing > 1 else ' seems'} to be missing (a gap in the {what} after frame "
+        f"{after}); what lay there was not seen"
+    ]
+
+
 def _by_position(places: _Floats, spacing: float) -> Stack:
     warnings = []
     order = np.argsort(places, kind="stable")
@@ -79,17 +101,10 @@ def _by_position(places: _Floats, spacing: float) -> Stack:
     if (steps >= 0).all() or (steps <= 0).all():
         order = np.arange(len(places))
     else:
-        warnings.append("the frames are not stored in the order of their plane positions, in which they count here")
+        warnings.append(OUT_OF_ORDER)
     positions = np.abs(places[order] - places[order[0]])
-    gaps = np.diff(positions)
-    missing = int(np.sum(np.rint(gaps[gaps > 1.5 * spacing] / spacing) - 1))
-    if missing:
-        after = ", ".join(str(place + 1) for place in np.flatnonzero(gaps > 1.5 * spacing)[:5])
-        warnings.append(
-            f"{missing} frame{'s seem' if missing > 1 else ' seems'} to be missing (a gap in the plane positions "
-            f"after frame {after}); what lay there was not seen"
-        )
-    repeated = int(np.sum(gaps < 0.05 * spacing))
+    warnings += missing_frames(positions, "plane positions")
+    repeated = int(np.sum(np.diff(positions) < 0.05 * spacing))
     if repeated:
         warnings.append(f"{repeated} frames state the plane position of another")
     return Stack(tuple(map(int, order)), tuple(map(float, positions)), spacing, tuple(warnings))

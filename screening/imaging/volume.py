@@ -20,6 +20,7 @@ from screening.imaging.decode import PIXEL_KEYWORDS, FrameReader, PixelFormat
 from screening.imaging.display import DISPLAY_KEYWORDS, display_table
 from screening.imaging.functional_groups import GROUP_KEYWORDS, frame_headers
 from screening.imaging.stack import PLANE_KEYWORDS, Stack, stack
+from screening.result import Region
 
 _KEYWORDS = PIXEL_KEYWORDS | PLANE_KEYWORDS | GROUP_KEYWORDS
 
@@ -109,6 +110,34 @@ def open_volume(image: Image) -> Iterator[Volume]:
         pixel_format = PixelFormat.of(file.dataset)
         headers = frame_headers(file.dataset, pixel_format.frames)
         yield Volume(_MultiFrame(FrameReader(file, pixel_format), pixel_format, headers))
+
+
+def stored_order(image: Image) -> tuple[int, ...]:
+    """The stored frame (0-based) at each place of a volume, in which regions count; reads no pixels.
+
+    Of a volume that is stored as a series, these are its files, which are in order. Raises `ImageError`.
+    """
+    with open_dicom(image.path, _KEYWORDS) as file:
+        frames = PixelFormat.of(file.dataset).frames
+        if frames == 1:
+            return tuple(range(image.frames))
+        if frames != image.frames:
+            raise ImageError(f"the file has {frames} frames by now, but {image.frames} were scored; score it again")
+        return stack(frame_headers(file.dataset, frames)).order
+
+
+def stored_run(order: Sequence[int], region: Region) -> tuple[int, int]:
+    """First and last of a region's stored frames (0-based) that follow one another around its peak.
+
+    That is all of them, unless frames are stored out of order: for formats that know but one range of frames.
+    """
+    frames = set(order[region.frame_first : region.frame_last + 1])
+    first = last = order[region.frame_peak]
+    while first - 1 in frames:
+        first -= 1
+    while last + 1 in frames:
+        last += 1
+    return first, last
 
 
 def _header(path: Path) -> Dataset:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,6 +120,11 @@ class Bundle:
     @property
     def model_id(self) -> str:
         return f"{self.card.name}-{self.card.version}+{self.sha256[:12]}"
+
+    @property
+    def for_slabs(self) -> Bundle:
+        """The bundle as slabs are read: by the last stage's networks alone. Those before learned from no volumes."""
+        return replace(self, network=self.network.last_stage(), folder=None)
 
     @property
     def preparation(self) -> Preparation:

@@ -121,6 +121,10 @@ class Ensemble(nn.Module):
             torch.stack([output.density for output in outputs[self.stages - 1 :: self.stages]]).mean(0),
         )
 
+    def last_stage(self) -> Ensemble:
+        """The networks of the last stage, by themselves."""
+        return Ensemble([member for i, member in enumerate(self.members) if (i + 1) % self.stages == 0])
+
 
 def _pool(features: Tensor, inside: Tensor) -> Tensor:
     """Generalised mean (p = 3) of non-negative features (N, C, h, w) over the breast: (N, C).

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from screening.exam import Image
 from screening.headers import Instance
+from screening.imaging.stack import missing_frames
 
 Member = tuple[Instance, Image]
 
@@ -35,6 +36,8 @@ def _joined(slices: list[Member]) -> Member:
         ordered.reverse()  # as they are numbered, which is how viewers count them
     instance, first = ordered[0]
     warnings = dict.fromkeys(warning for _, image in ordered for warning in image.warnings)
+    if not positioned:  # else the planes themselves tell, when they are read
+        warnings |= dict.fromkeys(missing_frames([_number(member) for member in ordered], "Instance Numbers"))
     volume = replace(
         first, frames=len(ordered), slices=tuple(image.path for _, image in ordered), warnings=tuple(warnings)
     )

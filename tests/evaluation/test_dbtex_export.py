@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from evaluation.cli import join
 from evaluation.columns import ScoresError
 from evaluation.dbtex import nearest_box
 from evaluation.dbtex_export import COLUMNS, Identity, export_dbtex, prediction
 from evaluation.dbtex_tables import load_dbtex
 from screening.exam import Image, ImageKind, Laterality, View
+from screening.imaging.stack import OUT_OF_ORDER
 from screening.report import picture_paths
 from screening.result import BreastResult, ExamResult, ImageResult, Region, Status
 from screening.store import STORE_NAME, ResultStore
+from tests.support.volumes import write_volume
 
 ROWS, SIDE = 400, 300
 BOX = (30.2, 100.4, 20.0, 40.0)
@@ -108,6 +114,59 @@ def test_table_read_back_hits_the_box_that_the_region_lies_on(tmp_path: Path) ->
     np.testing.assert_array_equal(nearest_box(data, floor_px=5), [0])
 
 
+def bright_columns(folder: Path, image_id: str, wall: str, order: Sequence[int] = range(60)) -> None:
+    """The volume's file: in the first stored frame, and in no other, the wall is the outer column of the side `wall`.
+
+    `order`: the place of each stored frame.
+    """
+    pixels = np.zeros((60, ROWS, SIDE), np.uint8)
+    pixels[:, :, 0 if wall == "R" else -1] = 200
+    pixels[0] = pixels[0, :, ::-1]
+    write_volume(folder / f"{image_id}.dcm", pixels, positions_mm=[float(place) for place in order])
+
+
+@pytest.mark.parametrize(("wall", "x"), [("L", 30), ("R", 250)])
+def test_wall_is_that_of_the_first_stored_frame_whatever_the_picture_shows(tmp_path: Path, wall: str, x: int) -> None:
+    """The picture is the maximum of all frames; the organisers sum the outer columns of the first."""
+    stored(tmp_path, volume(tmp_path, "1.1", "R" if wall == "L" else "L"))
+    bright_columns(tmp_path, "1.1", wall)
+    export_dbtex(tmp_path, tmp_path / "p.csv")
+    assert int(rows(tmp_path / "p.csv")[0]["X"]) == x
+
+
+def test_slices_are_the_stored_ones_of_a_volume_out_of_order(tmp_path: Path) -> None:
+    """The region is at the places 10 to 19 with its peak at 15."""
+    stored(tmp_path, volume(tmp_path, "1.1", "L"))
+    order = np.random.default_rng(0).permutation(60)
+    order[[20, 21, 22, *np.flatnonzero(np.isin(order, [14, 15, 16]))]] = [14, 15, 16, *order[20:23]]
+    assert sorted(order) == list(range(60))
+    bright_columns(tmp_path, "1.1", "L", order)
+    export_dbtex(tmp_path, tmp_path / "p.csv")
+    (row,) = rows(tmp_path / "p.csv")
+    named = order[int(row["Z"]) : int(row["Z"]) + int(row["Depth"])]
+    assert {14, 15, 16} <= set(named) <= set(range(10, 20))
+
+
+def test_slices_out_of_order_are_not_guessed_without_the_file(tmp_path: Path) -> None:
+    one = volume(tmp_path, "1.1", "L")
+    stored(tmp_path, replace(one, warnings=(OUT_OF_ORDER,)))
+    with pytest.raises(ScoresError, match="not stored in order"):
+        export_dbtex(tmp_path, tmp_path / "p.csv")
+
+
+def test_command_writes_the_table_and_says_what_is_in_it(tmp_path: Path) -> None:
+    stored(tmp_path, volume(tmp_path, "1.1", "L"))
+    app = typer.Typer()
+    join(app)
+    run = CliRunner().invoke(app, ["export-dbtex", str(tmp_path), "--out", str(tmp_path / "p.csv")])
+    assert run.exit_code == 0, run.output
+    assert "1 predictions of 1 volumes" in run.output
+    assert [row["View"] for row in rows(tmp_path / "p.csv")] == ["lcc"]
+    failed = CliRunner().invoke(app, ["export-dbtex", str(tmp_path / "none"), "--out", str(tmp_path / "q.csv")])
+    assert failed.exit_code == 2
+    assert "give the folder that screening score wrote" in failed.output
+
+
 def test_2d_images_have_no_part_and_repeated_views_are_numbered(tmp_path: Path) -> None:
     stored(
         tmp_path,
@@ -135,7 +194,7 @@ def test_box_stays_in_the_image_and_has_an_extent() -> None:
     for box in ((-3.0, 390.0, 10.0, 30.0), (299.8, 1.0, 0.1, 0.1)):
         region = Region("r", "1", one.laterality, one.view, *box, (), 0.5, 1)
         for turned in (False, True):
-            line = dict(zip(COLUMNS, prediction(region, one, Identity("p", "s", "lcc"), turned), strict=True))
+            line = dict(zip(COLUMNS, prediction(region, one, Identity("p", "s", "lcc"), turned, (0,)), strict=True))
             x, y, width, height = (int(line[name]) for name in ("X", "Y", "Width", "Height"))
             assert min(x, y, SIDE - x - width, ROWS - y - height) >= 0
             assert min(width, height, int(line["Depth"])) >= 1

@@ -6,6 +6,8 @@ import hashlib
 import math
 import pickle
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from screening.errors import BundleError
-from screening.model.bundle import CALIBRATION, CARD, WEIGHTS, Bundle, load_bundle, save_bundle
+from screening.model.bundle import BUNDLED, CALIBRATION, CARD, WEIGHTS, Bundle, load_bundle, save_bundle
 from screening.model.calibration import Calibration
 from screening.model.network import Ensemble, MammogramNet, smoothed
 from tests.support.bundles import ARCHITECTURE, calibration, card, tiny_bundle
@@ -89,6 +91,16 @@ def test_no_pickle_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for module, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
         monkeypatch.setattr(module, name, refuse)
     load_bundle(copy)
+
+
+def test_the_bundle_in_the_package_is_small_and_loads_in_seconds() -> None:
+    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) <= 25e6
+    start = time.process_time()
+    bundle = load_bundle()
+    # Twenty times what it takes; not by the clock, which others share. benchmarks/score_exam.py measures it.
+    assert time.process_time() - start < 10
+    assert bundle.folder == BUNDLED.resolve()
+    assert bundle.card.limits
 
 
 # What is refused
@@ -294,6 +306,16 @@ def test_the_last_stage_of_each_fold_answers_density_and_all_members_answer_plac
         apart = [member(image) for member in members]
     torch.testing.assert_close(together.density, (apart[1].density + apart[3].density) / 2)
     torch.testing.assert_close(together.local, sum(output.local for output in apart) / 4)
+
+
+def test_slabs_are_read_by_the_last_stage_of_each_fold_alone(bundle: Bundle) -> None:
+    torch.manual_seed(7)
+    members = [MammogramNet(ARCHITECTURE).eval() for _ in range(4)]
+    image = torch.rand(1, 1, 64, 64)
+    with torch.inference_mode():
+        slabs = replace(bundle, network=Ensemble(members, stages=2)).for_slabs.network(image)
+        apart = [member(image) for member in members]
+    torch.testing.assert_close(slabs.local, (apart[1].local + apart[3].local) / 2)
 
 
 def test_images_of_a_batch_do_not_touch_each_other(bundle: Bundle) -> None:

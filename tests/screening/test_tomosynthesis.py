@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,16 +13,23 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from screening.exam import ImageKind
 from screening.imaging.slabs import Projection
+from screening.imaging.volume import stored_order
 from screening.model.bundle import Bundle, load_bundle
+from screening.model.network import Ensemble, MammogramNet
+from screening.reading_aid import mark_threshold
 from screening.report.frames import FrameFiles
 from screening.result import ExamResult, ImageResult, Reason, Region, Status
 from screening.scoring import score
 from screening.site import load_site
 from screening.sources.folder import read_folder
+from tests.support.bundles import ARCHITECTURE
 from tests.support.command import Score
+from tests.support.deliveries import POINTS
+from tests.support.deliveries import bundle as deliverable
 from tests.support.dicom import write_dicom
 from tests.support.exams import drawn, instance
 from tests.support.volumes import (
@@ -104,6 +112,15 @@ def test_two_lesions_at_two_depths_are_two_regions(tmp_path: Path, bundle: Bundl
         assert any(lies_on(region, spot) for region in image.regions[:3])
 
 
+def test_networks_of_earlier_stages_have_no_say_on_a_volume(tmp_path: Path, bundle: Bundle) -> None:
+    (last,) = bundle.network.members
+    earlier = MammogramNet(ARCHITECTURE).eval()
+    staged = replace(bundle, network=Ensemble([earlier, last], stages=2))
+    write_volume(tmp_path / "v.dcm", drawn_volume(FRAMES, [SPOT]))
+    (exam,) = read_folder(tmp_path, DEFAULT).exams
+    assert [one.score for one in score(exam, staged).images] == [one.score for one in score(exam, bundle).images]
+
+
 TURNS: dict[str, tuple[Callable[[Pixels], Pixels], Callable[[Spot], Spot], tuple[str, str] | None, bool]] = {
     # The pixels, the spot, Patient Orientation in Frame, and whether the header's side looks contradicted.
     "turned by 180 degrees": (
@@ -171,6 +188,8 @@ def test_frames_out_of_order_are_sorted_by_plane_position(tmp_path: Path, bundle
     assert shuffled.score == straight.score
     assert shuffled.regions[0].frame_peak == straight.regions[0].frame_peak
     assert any("not stored in the order of their plane positions" in text for text in shuffled.warnings)
+    shown = stored_order(shuffled.image)[shuffled.regions[0].frame_peak]
+    np.testing.assert_array_equal(pixels[order][shown], pixels[straight.regions[0].frame_peak])
 
 
 # Scores are traceable; exams of any mixture
@@ -221,6 +240,27 @@ def test_key_frames_show_the_regions_above_the_operating_point(tmp_path: Path, b
     for key in image.key_frames:
         assert key.preview is not None
         assert key.preview.shape == (ROWS, COLUMNS)
+
+
+def test_regions_are_shown_from_the_lowest_operating_point_of_any_kind_on() -> None:
+    image, breast = (
+        point.model_copy(update={"per": per}) for point, per in zip(POINTS, ("image", "breast"), strict=False)
+    )
+    assert image.threshold > breast.threshold
+    assert mark_threshold(deliverable((image, breast)).calibration) == breast.threshold
+    assert mark_threshold(deliverable((image,)).calibration, breast) == breast.threshold
+    assert mark_threshold(deliverable(()).calibration) == 0.0
+
+
+def test_region_of_a_sites_own_operating_point_has_a_key_frame(tmp_path: Path, bundle: Bundle) -> None:
+    write_volume(tmp_path / "v.dcm", drawn_volume(FRAMES, [SPOT]))
+    (exam,) = read_folder(tmp_path, DEFAULT).exams
+    usual = score(exam, bundle).images[0]
+    lowest = min(region.score for region in usual.regions)
+    assert lowest < mark_threshold(bundle.calibration)
+    own = bundle.calibration.operating_points[0].model_copy(update={"threshold": lowest})
+    keys = score(exam, bundle, operating_point=own).images[0].key_frames
+    assert len({region for key in keys for region in key.region_ids}) == len(usual.regions)
 
 
 def test_slabs_are_a_setting_of_the_bundle_and_old_bundles_load(bundle: Bundle, bundle_folder: Path) -> None:
@@ -279,8 +319,9 @@ def test_zero_slice_spacing_is_told_and_scored(tmp_path: Path, bundle: Bundle) -
     assert lies_on(image.regions[0], SPOT)
 
 
-def test_one_frame_only_is_told_and_scored(tmp_path: Path, bundle: Bundle) -> None:
-    write_volume(tmp_path / "v.dcm", drawn_volume(1, [(90, 200, 0)]))
+@pytest.mark.parametrize("made", [tomosynthesis, capture])
+def test_one_frame_only_is_told_and_scored(tmp_path: Path, bundle: Bundle, made: Callable[[Pixels], Dataset]) -> None:
+    write_dicom(tmp_path / "v.dcm", made(drawn_volume(1, [(90, 200, 0)])))
     image = only_image(tmp_path, bundle)
     assert "the volume has one frame only" in image.warnings
     assert lies_on(image.regions[0], (90, 200, 0))
@@ -328,6 +369,25 @@ def test_command_writes_regions_with_frames_the_reading_aid_and_its_montage(tmp_
     assert f"of {FRAMES} frames to look at" in page
     assert "Doe" not in page
     assert "woman-1" not in page
+
+
+def test_rejected_volume_is_told_in_the_report_and_the_exam_is_scored_on_its_other_image(
+    tmp_path: Path, score_cli: Score
+) -> None:
+    dataset = tomosynthesis(drawn_volume(6))
+    dataset.PerFrameFunctionalGroupsSequence = []
+    write_dicom(tmp_path / "in" / "v.dcm", dataset)
+    synthetic(tmp_path / "in")
+    run = score_cli(tmp_path / "in", tmp_path / "out", "--report-all")
+    assert run.code == 0, run.stderr
+    assert [row["status"] for row in run.table("exams")] == ["scored"]
+    assert {(row["kind"], row["status"]) for row in run.table("images")} == {
+        ("synthetic", "scored"),
+        ("dbt", "rejected"),
+    }
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{ROOT}.1.1" in page
+    assert "not scored: the header declares 6 frames, but describes 0" in page
 
 
 def test_failed_volume_is_told_in_the_report_and_the_command_exits_1(tmp_path: Path, score_cli: Score) -> None:

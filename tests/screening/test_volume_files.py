@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_test_files_are_valid_by_their_iods(tmp_path: Path) -> None:
         write_volume(tmp_path / "sides.dcm", pixels, frame_laterality="LLR", orientation=("A", "R")),
         write_slices(tmp_path / "slices", pixels)[0],
         write_dicom(tmp_path / "capture.dcm", capture(pixels)),
+        write_dicom(tmp_path / "bytes.dcm", capture(drawn_volume(3, bits=8))),
     ]
     for file in files:
         assert dciodvfy(file) == []
@@ -170,6 +172,47 @@ def test_slice_that_is_missing_from_a_series_is_a_gap(tmp_path: Path) -> None:
         assert "1 frame seems to be missing" in volume.stack.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "warning"),
+    [
+        ([1, 2, 3, 4, 5], None),
+        ([1, 3, 5, 7, 9], None),
+        ([0, 0, 0, 0, 0], None),
+        ([1, 2, 3, 5, 6], "1 frame seems to be missing (a gap in the Instance Numbers after frame 3)"),
+        ([1, 2, 3, 4, 7, 9], "3 frames seem to be missing (a gap in the Instance Numbers after frame 4, 5)"),
+    ],
+)
+def test_slice_without_position_that_is_missing_from_a_series_is_told(
+    tmp_path: Path, numbers: list[int], warning: str | None
+) -> None:
+    for dataset, number in zip(slices(drawn_volume(len(numbers)), ImagePositionPatient=None), numbers, strict=True):
+        dataset.InstanceNumber = number
+        write_dicom(tmp_path / f"{dataset.SOPInstanceUID}.dcm", dataset)
+    found = [text for text in only_image(tmp_path).warnings if "missing" in text]
+    assert found == ([] if warning is None else [f"{warning}; what lay there was not seen"])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_captures_of_bytes_and_of_words_are_read(tmp_path: Path, bits: int) -> None:
+    pixels = drawn_volume(3, [(100, 200, 1)], bits=bits)
+    dataset = capture(pixels, WindowCenter=1 << (bits - 1), WindowWidth=1 << bits)
+    size = "Byte" if bits == 8 else "Word"
+    assert dataset.SOPClassUID.name == f"Multi-frame Grayscale {size} Secondary Capture Image Storage"
+    write_dicom(tmp_path / "v.dcm", dataset)
+    image = only_image(tmp_path)
+    assert (image.kind, image.frames) == (ImageKind.DBT, 3)
+    np.testing.assert_allclose(shown(image), pixels * (65535 / ((1 << bits) - 1)), atol=1)
+
+
+def test_capture_of_one_frame_is_a_volume_only_if_it_says_so(tmp_path: Path) -> None:
+    pixels = drawn_volume(1)
+    write_dicom(tmp_path / "a" / "v.dcm", capture(pixels))
+    write_dicom(tmp_path / "b" / "v.dcm", capture(pixels, SeriesDescription="film", ViewPosition="CC"))
+    slab, film = only_image(tmp_path / "a"), only_image(tmp_path / "b")
+    assert (slab.kind, slab.view, slab.frames) == (ImageKind.DBT, View.CC, 1)
+    assert film.kind is ImageKind.FFDM
+
+
 def test_chest_ct_and_other_captures_are_no_tomosynthesis(tmp_path: Path) -> None:
     pixels = drawn_volume(2)
     attributes = {"BodyPartExamined": "CHEST", "SeriesDescription": "L CC thorax"}
@@ -203,13 +246,19 @@ def test_synthetic_image_of_the_tomosynthesis_class_is_read_as_2d(tmp_path: Path
     assert image.pixel_spacing_mm == pytest.approx((PIXEL_MM, PIXEL_MM))
 
 
-def test_frame_count_that_contradicts_the_functional_groups_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("described", [0, 5])
+def test_frame_count_that_contradicts_the_functional_groups_is_refused(tmp_path: Path, described: int) -> None:
     dataset = tomosynthesis(drawn_volume(6))
-    del dataset.PerFrameFunctionalGroupsSequence[-1]
+    del dataset.PerFrameFunctionalGroupsSequence[described:]
     write_dicom(tmp_path / "v.dcm", dataset)
     (rejection,) = scan(tmp_path).rejections
     assert rejection.rejection.code is Reason.IMPLAUSIBLE_HEADER
-    assert "declares 6 frames, but describes 5" in rejection.rejection.sentence
+    assert f"declares 6 frames, but describes {described}" in rejection.rejection.sentence
+
+
+def test_single_frame_of_which_the_functional_groups_say_nothing_is_read(tmp_path: Path) -> None:
+    write_volume(tmp_path / "v.dcm", drawn_volume(1), PerFrameFunctionalGroupsSequence=[])
+    assert shown(only_image(tmp_path)).shape == (1, 400, 300)
 
 
 def test_per_frame_laterality_that_disagrees_is_outvoted_with_a_warning(tmp_path: Path) -> None:
@@ -261,6 +310,29 @@ def test_truncated_frame_is_named(tmp_path: Path, how: str) -> None:
         path.write_bytes(path.read_bytes()[: -sum(map(len, streams[4:]))])
     with pytest.raises(ImageError, match="frame 4 of 6: .*truncated" if how == "codestream" else "truncated"):
         shown(only_image(tmp_path))
+
+
+def test_deflated_volume_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    frame = np.kron(noise_image(48, 40), np.ones((20, 20), np.uint16))
+    dataset = tomosynthesis(np.stack([frame + shift for shift in range(40)]), bits_stored=13)
+    write_dicom(tmp_path / "v.dcm", dataset, uid.DeflatedExplicitVRLittleEndian)
+    image = only_image(tmp_path)
+    del dataset
+    tracemalloc.start()
+    with open_volume(image) as volume:
+        frames = sum(1 for _ in volume.frames())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert frames == 40
+    assert peak < 0.5 * 40 * frame.nbytes
+
+
+def test_deflated_data_larger_than_any_volume_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume(tmp_path / "v.dcm", drawn_volume(4), uid.DeflatedExplicitVRLittleEndian)
+    image = only_image(tmp_path)
+    monkeypatch.setattr("screening.dicomfile.MAX_INFLATED", 500_000)
+    with pytest.raises(ImageError, match="larger than any volume's"):
+        shown(image)
 
 
 _MEASURE = """

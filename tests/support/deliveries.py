@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
 
 from screening.delivery.context import Delivery, prepare
 from screening.exam import Image, ImageKind, Laterality, View
@@ -25,6 +27,7 @@ from screening.result import (
 )
 from tests.support.dicom import mammogram, write_dicom
 from tests.support.tiny_volume import tiny_volume
+from tests.support.volumes import slices
 
 ROWS, COLUMNS, FRAMES = 120, 80, 12
 CREATED = datetime(2024, 2, 1, 4, 30, tzinfo=UTC)
@@ -61,11 +64,13 @@ def bundle(points: tuple[OperatingPoint, ...] = POINTS) -> Any:
 class Case:
     """How an exam is made. `scores`: of the regions, by view ("RCC"); views that are not in it have none that counts.
 
-    `rejected`: views that could not be scored. `header`: attributes of every source file, None to delete one.
+    `series`: volumes are series of CT images, of which objects know the first file. `rejected`: views that could not be
+    scored. `header`: attributes of every source file, None to delete one.
     """
 
     scores: dict[str, tuple[float, ...]]
     dbt: bool = False
+    series: bool = False
     rejected: tuple[str, ...] = ()
     header: dict[str, Any] | None = None
 
@@ -73,6 +78,7 @@ class Case:
 CASES = {
     "2d": Case({"RCC": (0.7, 0.2), "RMLO": (0.7, 0.05), "LCC": (0.15,), "LMLO": (0.02,)}),
     "dbt": Case({"RCC": (0.7, 0.35), "RMLO": (0.65,), "LCC": (0.15,)}, dbt=True),
+    "dbt-series": Case({"RCC": (0.7, 0.35), "RMLO": (0.65,), "LCC": (0.15,)}, dbt=True, series=True),
     "dbt-empty": Case({"RCC": (0.01,), "LMLO": (0.02,)}, dbt=True),
     "dbt-rejected": Case({}, dbt=True, rejected=("RCC", "LCC", "RMLO", "LMLO")),
     "empty": Case({"RCC": (0.01,), "LMLO": (0.02,)}),
@@ -127,7 +133,7 @@ def rejected_instance(image_id: str = "1.2.3.4") -> InstanceRejection:
 
 def _image(folder: Path, case: Case, number: int, laterality: str, view: str) -> ImageResult:
     pixels = np.zeros((FRAMES, ROWS, COLUMNS) if case.dbt else (ROWS, COLUMNS), np.uint8)
-    made = tiny_volume if case.dbt else mammogram
+    made = _first_slice if case.series else tiny_volume if case.dbt else mammogram
     dataset = made(pixels, laterality=laterality, view=view, instance=number, **_identity())
     for keyword, value in (case.header or {}).items():
         if value is None:
@@ -153,6 +159,10 @@ def _image(folder: Path, case: Case, number: int, laterality: str, view: str) ->
     return ImageResult(
         image, Status.SCORED, score=max(scores), regions=tuple(_region(image, n, s) for n, s in enumerate(scores))
     )
+
+
+def _first_slice(pixels: npt.NDArray[Any], **attributes: Any) -> Dataset:
+    return slices(pixels, **attributes)[0]
 
 
 def _region(image: Image, number: int, score: float) -> Region:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from albumentations import CoarseDropout, Compose, RandomBrightnessContrast, RandomGamma
 
+import training.augment
 from screening.exam import View
-from training.augment import augmented
+from training.augment import augmentation, augmented
 
 ROWS, COLUMNS = 160, 96
 SEEDS = range(40)
@@ -62,6 +64,70 @@ def test_air_stays_exactly_0_and_breast_above(seed: int) -> None:
     assert cv2.connectedComponents((out > 0).astype(np.uint8))[0] == 2
     assert 0.4 * BREAST.sum() < np.count_nonzero(out) < 1.5 * BREAST.sum()
     assert not out[:, -1].any()
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *kinds: type) -> None:
+    """Leave only these steps in the pipeline, with their own probabilities and ranges."""
+    steps = [step for step in augmentation(View.CC).transforms if isinstance(step, kinds)]
+    assert len(steps) == len(kinds)
+    monkeypatch.setattr(training.augment, "augmentation", lambda view: Compose(steps))
+
+
+def test_grey_values_that_8_bits_cannot_tell_apart_stay_apart() -> None:
+    image = np.zeros((ROWS, COLUMNS), np.float32)
+    image[BREAST] = np.linspace(0.3, 0.34, np.count_nonzero(BREAST))
+    assert len(np.unique(np.round(255 * image))) < 20
+    for seed in SEEDS:
+        out, _ = augmented(image, BREAST.astype(np.uint8), View.CC, seed)
+        assert len(np.unique(np.round(65535 * out))) > 256, seed
+
+
+def test_exposure_and_grey_curves_keep_the_order_of_grey_values_and_the_air_at_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, RandomGamma, RandomBrightnessContrast)
+    image = np.linspace(0, 1, ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
+    image[:8] = 0
+    changed = []
+    for seed in SEEDS:
+        out, _ = augmented(image, np.zeros((ROWS, COLUMNS), np.uint8), View.CC, seed)
+        assert not out[image == 0].any()
+        assert (np.diff(out.ravel()) >= 0).all(), seed
+        assert len(np.unique(out)) > 0.5 * len(np.unique(image)), seed
+        changed.append(not np.allclose(out, image, atol=2e-3))
+    assert 0.5 < np.mean(changed) < 1
+
+
+def test_a_lesions_label_grows_and_shrinks_as_the_breast_does() -> None:
+    # Far enough from the border that no change of pose takes part of it away.
+    away = np.hypot(X - COLUMNS / 2, Y - ROWS / 2)
+    image, lesion = np.where(away <= 32, 0.5, 0).astype(np.float32), (away <= 12).astype(np.uint8)
+    ratios = []
+    for seed in SEEDS:
+        out, label = augmented(image, lesion, View.MLO, seed)
+        ratios.append(np.count_nonzero(out) / np.count_nonzero(image))
+        assert np.count_nonzero(label) / np.count_nonzero(lesion) == pytest.approx(ratios[-1], rel=0.06), seed
+    assert 0.85**2 * 0.97 < min(ratios) < 0.85
+    assert 1.2 < max(ratios) < 1.2**2 * 1.03
+
+
+def test_cut_outs_happen_to_a_fifth_of_the_images_and_are_no_larger_than_a_label(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    only(monkeypatch, CoarseDropout)
+    image, lesion = np.full((ROWS, COLUMNS), 0.5, np.float32), np.ones((ROWS, COLUMNS), np.uint8)
+    found = []
+    for seed in range(200):
+        out, label = augmented(image, lesion, View.CC, seed)
+        assert np.array_equal(label, lesion)
+        holes, _, boxes, _ = cv2.connectedComponentsWithStats((out != 0.5).astype(np.uint8))
+        found.append(holes - 1)
+        for _, _, width, height, area in boxes[1:]:
+            assert area == width * height
+            assert 0.02 * COLUMNS - 1 < width <= 0.08 * COLUMNS
+            assert 0.02 * ROWS - 1 < height <= 0.06 * ROWS
+    assert 0.1 < np.mean(np.array(found) > 0) < 0.3
+    assert set(found) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("view", [View.CC, View.MLO])

@@ -203,3 +203,12 @@ def test_worker_processes_give_the_same_batches_in_the_same_order() -> None:
     alone, helped = (list(load_batches(Samples(records), order.batches(0), collate, n)) for n in (0, 2))
     assert len(alone) == len(helped) == order.steps
     assert all(torch.equal(a.images, b.images) for a, b in zip(alone, helped, strict=True))
+
+
+def test_a_lesion_of_which_nobody_knows_teaches_neither_cancer_nor_its_absence() -> None:
+    _, labels = lesion_map((8, 8, 40, 40))
+    lesions = (Lesion(8, 8, 40, 40, malignant=None),)
+    target, weight = dense_truth(record(1, malignant=None, lesions=lesions), labels, 0.4)
+    assert not weight.any()
+    assert (target[1:6, 1:6] == UNKNOWN).all()
+    assert target[10, 7] == 0

@@ -71,6 +71,18 @@ def test_a_changed_image_spacing_or_lesion_makes_a_new_copy(tmp_path: Path) -> N
     assert len(copies(cache)) == 5
 
 
+def test_a_redrawn_mask_makes_a_new_copy(tmp_path: Path) -> None:
+    one, mask = drawn(tmp_path, 1), np.zeros((240, 180), np.uint8)
+    mask[100:130, 20:60] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    one = replace(one, lesions=(Lesion(20, 100, 40, 30, "mask", mask_path=tmp_path / "mask.png", malignant=True),))
+    (first,), _ = prepare_records([one], PREPARATION, tmp_path / "cache")
+    mask[100:130, 40:60] = 0
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    (second,), _ = prepare_records([one], PREPARATION, tmp_path / "cache")
+    assert 0 < np.count_nonzero(second.lesions) < np.count_nonzero(first.lesions)
+
+
 def test_an_image_that_cannot_be_prepared_is_named_and_left_out(tmp_path: Path) -> None:
     good, damaged = drawn(tmp_path, 1), drawn(tmp_path, 2)
     damaged.path.write_bytes(damaged.path.read_bytes()[:100])

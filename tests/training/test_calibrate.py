@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +17,7 @@ from screening.errors import ConfigError
 from screening.model.calibration import Calibration
 from training.calibrate import (
     FALSE_POSITIVES_PER_IMAGE,
+    FEWEST_EXAMS,
     RECALL_RATES,
     UNCALIBRATED,
     false_positive_threshold,
@@ -39,7 +42,16 @@ def fitted(seed: int = 0) -> tuple[Calibration, np.ndarray, np.ndarray, list[np.
     y, x = scored(seed=seed)
     rng = np.random.default_rng(seed)
     regions = [np.sort(rng.normal(-3, 1.5, rng.integers(1, 9)))[::-1] for _ in range(500)]
-    return fit_calibration(y, x, regions, PREVALENCE, "numbers"), y, x, regions
+    return fit_calibration(y, x, normal_exams(), regions, PREVALENCE, "numbers"), y, x, regions
+
+
+def normal_exams() -> np.ndarray:
+    """The higher of two breasts each: what exams of women without cancer look like."""
+    y, x = scored(seed=1)
+    without = x[y == 0]
+    half = len(without) // 2
+    higher: np.ndarray = np.maximum(without[:half], without[half : 2 * half])
+    return higher
 
 
 @given(st.floats(-25, 25))
@@ -85,27 +97,39 @@ def test_a_threshold_gives_at_most_its_false_positives_and_none_lower_would(
 
 
 def test_the_bundles_thresholds_meet_their_targets_on_the_data_they_were_chosen_on() -> None:
-    calibration, y, x, regions = fitted()
+    calibration, _, _, regions = fitted()
     for target in FALSE_POSITIVES_PER_IMAGE:
         threshold = calibration.operating_point(f"{target:g}-fp-per-image").threshold
         marks = sum(calibration.score(logit) >= threshold for one in regions for logit in one)
         assert target - 1 / len(regions) <= marks / len(regions) <= target
-    weight = screening_weights(y, PREVALENCE)
-    score = np.array([calibration.score(logit) for logit in x])
+    score = np.array([calibration.score(logit) for logit in normal_exams()])
     for rate in RECALL_RATES:
         threshold = calibration.operating_point(f"recall-{rate * 100:.0f}-percent").threshold
-        assert rate - 2 * weight.max() <= weight[score >= threshold].sum() <= rate + 1e-9
+        assert rate - 1 / len(score) <= np.mean(score >= threshold) <= rate
     assert all("numbers" in point.chosen_on for point in calibration.operating_points)
 
 
-def test_categories_are_tenths_of_a_screened_population() -> None:
+def test_categories_are_tenths_of_exams_in_which_cancers_rank_high() -> None:
     calibration, y, x, _ = fitted()
-    weight = screening_weights(y, PREVALENCE)
+    shares = Counter(calibration.category(calibration.score(logit)) for logit in normal_exams())
+    assert [shares[c] / len(normal_exams()) for c in range(1, 11)] == pytest.approx([0.1] * 10, abs=0.002)
     category = np.array([calibration.category(calibration.score(logit)) for logit in x])
-    shares = [weight[category == c].sum() for c in range(1, 11)]
-    assert shares == pytest.approx([0.1] * 10, abs=3 * weight.max())
     cancers = [y[category == c].mean() for c in range(1, 11)]
     assert all(low < high for low, high in pairwise(cancers[::3]))
+
+
+@pytest.mark.parametrize("exams", [FEWEST_EXAMS - 1, FEWEST_EXAMS])
+def test_with_too_few_exams_the_population_is_that_of_the_breasts_weighted_to_screening(exams: int) -> None:
+    y, x = scored()
+    calibration = fit_calibration(y, x, normal_exams()[:exams], [x[:3]], PREVALENCE, "numbers")
+    point = calibration.operating_point("recall-10-percent")
+    weight = screening_weights(y, PREVALENCE)
+    score = np.array([calibration.score(logit) for logit in x])
+    recalled = float(weight[score >= point.threshold].sum())
+    by_breast = exams < FEWEST_EXAMS
+    assert math.isclose(recalled, 0.1, abs_tol=2 * weight.max()) is by_breast
+    assert point.per == ("breast" if by_breast else "exam")
+    assert calibration.categories_from.startswith("deciles of 4000 breasts" if by_breast else "deciles of 20 exams")
 
 
 @given(
@@ -123,7 +147,7 @@ def test_a_weighted_quantile_is_that_of_values_repeated(values: list[tuple[int, 
 def test_scores_that_fall_with_cancer_are_refused() -> None:
     y, x = scored()
     with pytest.raises(ConfigError, match="learned nothing"):
-        fit_calibration(y, -x, [x[:3]], PREVALENCE, "numbers")
+        fit_calibration(y, -x, -x[:30], [x[:3]], PREVALENCE, "numbers")
 
 
 def test_calibration_keeps_the_order_of_scores() -> None:

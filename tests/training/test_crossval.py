@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from sklearn.metrics import roc_auc_score
 from torch import nn
+from typer import Typer
+from typer.testing import CliRunner
 
+import evaluation.cli
+import training.accuracy
 import training.crossval
 from screening.errors import ConfigError
 from screening.model.bundle import load_bundle
@@ -21,7 +28,17 @@ from screening.model.weights import pack, unpack
 from tests.training.conftest import Validated, run
 from training.cache import PreparedRecord
 from training.calibrate import logits
-from training.crossval import collect, fold_networks, fold_results, score_records, train_fold, validation
+from training.cli import write_curve
+from training.crossval import (
+    collect,
+    fold_networks,
+    fold_results,
+    learning,
+    made_of,
+    score_records,
+    train_fold,
+    validation,
+)
 from training.data import prepare_all, read_records
 from training.datasets.record import Record
 from training.exams import image_id
@@ -62,8 +79,88 @@ def test_a_split_that_leaks_is_refused_before_anything_is_trained(
 def test_a_finished_fold_is_not_trained_again(crossval: Validated, tmp_path: Path) -> None:
     records, recipe = setting(crossval)
     (tmp_path / "fold-0").mkdir()
-    (tmp_path / "fold-0" / "done").touch()
+    (tmp_path / "fold-0" / "done").write_text(json.dumps(made_of(recipe, records)))
     train_fold(records, 0, recipe, tmp_path, torch.device("cpu"), lambda *_: pytest.fail("it was trained"))
+
+
+@pytest.mark.parametrize("changed", ["recipe", "data"])
+def test_what_another_recipe_or_other_data_made_is_neither_kept_nor_gone_on_from_nor_read(
+    crossval: Validated, tmp_path: Path, changed: str
+) -> None:
+    records, recipe = setting(crossval)
+    shutil.copytree(crossval.folder, tmp_path, dirs_exist_ok=True)
+    if changed == "recipe":
+        recipe = recipe.model_copy(update={"losses": LossWeights(image=0.5)})
+    else:
+        records[0] = replace(records[0], malignant=not records[0].malignant)
+    refused = pytest.raises(ConfigError, match=f"before the {changed} changed; .* another --out")
+    with refused:
+        train_fold(records, 0, recipe, tmp_path, torch.device("cpu"), lambda *_: None)
+    with refused:
+        collect(recipe, tmp_path, records)
+    if changed == "recipe":
+        with refused:
+            fold_networks(tmp_path, 0, recipe)
+    (tmp_path / "fold-0" / "done").unlink()
+    with refused:
+        train_fold(records, 0, recipe, tmp_path, torch.device("cpu"), lambda *_: None)
+
+
+def test_a_fold_that_does_not_say_what_it_was_made_of_is_refused(crossval: Validated, tmp_path: Path) -> None:
+    records, recipe = setting(crossval)
+    shutil.copytree(crossval.folder / "fold-0", tmp_path / "fold-0")
+    (tmp_path / "fold-0" / "of.json").unlink()
+    for made in (lambda done: done.write_text(""), Path.unlink):
+        made(tmp_path / "fold-0" / "done")
+        with pytest.raises(ConfigError, match="before the recipe and the data changed"):
+            train_fold(records, 0, recipe, tmp_path, torch.device("cpu"), lambda *_: None)
+
+
+def test_folders_licences_and_what_only_the_calibration_needs_change_nothing_that_networks_are_made_of(
+    crossval: Validated,
+) -> None:
+    _, recipe = setting(crossval)
+    moved = [source.model_copy(update={"root": Path("/x"), "licence": "any"}) for source in recipe.data]
+    other = recipe.model_copy(update={"data": tuple(moved), "cache": Path("/y"), "prevalence": 0.1, "name": "other"})
+    assert made_of(other) == made_of(recipe)
+    (mias,) = recipe.data
+    repeated = recipe.model_copy(update={"data": (mias.model_copy(update={"repeat": 2}),)})
+    assert made_of(repeated) != made_of(recipe)
+
+
+def test_weights_are_not_gone_on_from_where_all_women_trained_another_recipe(
+    crossval: Validated, tmp_path: Path
+) -> None:
+    (tmp_path / "of.json").write_text(json.dumps({"recipe": "another", "data": "other"}))
+    place = ("--config", crossval.recipe, "--data-root", crossval.data, "--no-track")
+    done = run("train", *place, "--crossval", crossval.folder, "--out", tmp_path)
+    assert done.exit_code == 2
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("command", ["crossval", "train", "train --crossval"])
+def test_the_commands_hand_on_how_many_processes_load_batches(
+    crossval: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    asked: list[int] = []
+
+    def stopped(*_: Any, workers: int, **__: Any) -> None:
+        asked.append(workers)
+        raise ConfigError("no more is needed")
+
+    monkeypatch.setattr(training.crossval, "fit", stopped)
+    name, *of = command.split()
+    place = ("--config", crossval.recipe, "--data-root", crossval.data, *of, *([crossval.folder] if of else []))
+    assert run(name, *place, "--out", tmp_path, "--workers", 3).exit_code == 2
+    assert asked == [3]
+
+
+def test_an_epoch_that_is_reported_again_replaces_its_row_in_the_curve(tmp_path: Path) -> None:
+    report = write_curve(tmp_path / "of" / "curve.csv")
+    for epoch, value in ((1, 0.5), (2, 0.4), (3, 0.3), (2, 0.25)):
+        report({"train_total": value}, epoch)
+    expected = "epoch,figure,value\n1,train_total,0.5\n2,train_total,0.25\n"
+    assert (tmp_path / "of" / "curve.csv").read_text() == expected
 
 
 def test_patience_is_judged_on_women_that_are_neither_learned_from_nor_held_out(
@@ -156,6 +253,51 @@ def test_the_tables_hold_calibrated_scores_of_every_breast(crossval: Validated) 
     assert np.allclose(top, exams["score"])
 
 
+def test_screening_evaluate_reads_the_tables(crossval: Validated, tmp_path: Path) -> None:
+    records, _ = setting(crossval)
+    scores = pd.read_csv(crossval.folder / "exams.csv", dtype={"exam_id": str}).set_index("exam_id")
+    ill = {f"mias-{record.woman}": record.laterality.value for record in records if record.malignant}
+    women = pd.DataFrame({"woman_id": list(scores.index)})  # one exam each, called as she is
+    followup = {
+        "exams": women.assign(exam_id=women["woman_id"], exam_date="2020-01-01"),
+        "diagnoses": pd.DataFrame({"woman_id": list(ill), "laterality": list(ill.values())}).assign(
+            diagnosis_date="2020-01-15", malignant=1
+        ),
+        "followup": women.assign(followed_until="2024-01-01"),
+    }
+    for name, table in followup.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    app = Typer()
+    evaluation.cli.join(app)
+    arguments = ("--scores", crossval.folder, "--followup", tmp_path, "--protocol", "salim-2020", "--no-track")
+    done = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    figures = pd.read_csv(tmp_path / "out" / "figures.csv")
+    (found,) = figures.query("key == 'auc' and subgroup == 'all'")["point"]
+    # Who has cancer is judged by the score of that breast.
+    column = {"L": "left_score", "R": "right_score"}
+    judged = [scores.loc[exam, column[ill[exam]] if exam in ill else "score"] for exam in scores.index]
+    assert found == pytest.approx(roc_auc_score([exam in ill for exam in scores.index], judged), abs=1e-9)
+
+
+@pytest.mark.parametrize("fold", [None, 1])
+def test_the_document_on_accuracy_holds_the_figures_of_the_folds_or_of_one(
+    crossval: Validated, tmp_path: Path, fold: int | None
+) -> None:
+    app = Typer()
+    app.command()(training.accuracy.main)
+    only = () if fold is None else ("--fold", fold)
+    place = ("--config", crossval.recipe, "--data-root", crossval.data, "--crossval", crossval.folder)
+    done = CliRunner().invoke(app, [str(one) for one in (*place, *only, "--docs", tmp_path / "docs" / "accuracy.md")])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "docs" / "accuracy.md").read_text()
+    assert ("The network of fold 1 of 2" in text) == (fold == 1)
+    assert f"--crossval out/crossval{'' if fold is None else ' --fold 1'}\n" in text
+    figures = json.loads((crossval.folder / "figures.json").read_text())["figures"]
+    rows = [f"| {one['figure']} | {one['data']} | {one['value']:.3f} |" for one in figures]
+    assert all((row in text) == (fold is None) for row in rows)
+
+
 def test_training_on_all_women_makes_a_bundle_with_the_folds_figures(crossval: Validated, tmp_path: Path) -> None:
     place = ("--config", crossval.recipe, "--data-root", crossval.data, "--no-track")
     done = run("train", *place, "--crossval", crossval.folder, "--out", tmp_path, "--version", "9.9")
@@ -169,6 +311,29 @@ def test_training_on_all_women_makes_a_bundle_with_the_folds_figures(crossval: V
     assert any("AUC" in figure.figure and figure.low <= figure.value <= figure.high for figure in bundle.card.figures)
     text = (crossval.folder / "calibration.yaml").read_text()
     assert bundle.calibration == Calibration.model_validate(yaml.safe_load(text))
+
+
+def test_with_patience_the_card_counts_only_the_women_who_were_learned_from(
+    crossval: Validated, tmp_path: Path
+) -> None:
+    records, recipe = setting(crossval)
+    impatient = recipe.model_copy(
+        update={"optimisation": recipe.optimisation.model_copy(update={"epochs": 1, "patience": 1})}
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(impatient.model_dump(mode="json") | {"data": [{"name": "mias", "root": "mias"}]})
+    )
+    shutil.copytree(crossval.folder, tmp_path / "cv")
+    for fold in range(recipe.folds):
+        (tmp_path / "cv" / f"fold-{fold}" / "done").write_text(json.dumps(made_of(impatient, records)))
+    place = ("--config", tmp_path / "recipe.yaml", "--data-root", crossval.data, "--no-track")
+    done = run("train", *place, "--crossval", tmp_path / "cv", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    card = load_bundle(tmp_path / "out" / "bundle").card
+    learned = {record.group for record in learning(records, impatient).train}
+    assert card.training_data[0].women == len(learned) < 12
+    assert any("seven eighths of the women" in limit for limit in card.limits)
+    assert not any("all women" in limit for limit in card.limits)
 
 
 def test_a_folds_bundle_holds_its_weights_and_tells_that_part_of_the_women_made_it(

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import plistlib
+import re
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pydicom
 import pytest
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from screening.errors import ConfigError
 from screening.exam import ImageKind, Laterality, View
 from tests.support.simulated_images import write_simulated_set
-from training.datasets import ADAPTERS, Record, find_adapter, read_dataset, require_training_allowed
+from training.datasets import (
+    ADAPTERS,
+    Record,
+    cbis,
+    cesm,
+    csaw,
+    dbt,
+    embed,
+    find_adapter,
+    inbreast,
+    mias,
+    read_dataset,
+    require_training_allowed,
+    rsna,
+    simulated,
+    vindr,
+)
 from training.datasets.pixels import lesion_mask, read_pixels
 
 LEFT, RIGHT = Laterality.LEFT, Laterality.RIGHT
@@ -83,6 +103,37 @@ def make_mias(root: Path) -> None:
         write_image(root / f"mdb{film:03}.pgm", 1024, 1024)
 
 
+def make_mias_shared(root: Path) -> None:
+    write_csv(
+        root / "lesions.csv",
+        "|".join(mias.COLUMNS),
+        ["mdb001", 1, "R", "MLO", "G", "CIRC", "B", 535, 599, 197],
+        ["mdb002", 1, "L", "MLO", "D", "NORM", "", "", "", ""],
+        ["mdb004", 2, "L", "MLO", "D", "CALC", "M", "", "", ""],
+    )
+    for film in (1, 2, 4):
+        write_image(root / "images" / f"mdb{film:03}.png", 1024, 1024)
+
+
+def test_mias_says_the_same_in_either_layout(tmp_path: Path) -> None:
+    for folder, make in (("published", make_mias), ("shared", make_mias_shared)):
+        (tmp_path / folder).mkdir()
+        make(tmp_path / folder)
+    published, shared = (by_image(read_dataset("mias", tmp_path / name)) for name in ("published", "shared"))
+    assert set(shared) == {"mdb001", "mdb002", "mdb004"}
+    for name, record in shared.items():
+        assert replace(record, path=published[name].path) == published[name]
+
+
+@pytest.mark.parametrize("severity", ["", "X"])
+def test_mias_does_not_take_an_abnormality_for_benign_where_nothing_says_so(tmp_path: Path, severity: str) -> None:
+    make_mias_shared(tmp_path)
+    table = tmp_path / "lesions.csv"
+    table.write_text(table.read_text().replace("CIRC,B", f"CIRC,{severity}"))
+    with pytest.raises(ConfigError, match="in column severity, where B or M must be"):
+        read_dataset("mias", tmp_path)
+
+
 def test_mias_counts_y_from_the_lower_border(tmp_path: Path) -> None:
     make_mias(tmp_path)
     films = by_image(read_dataset("mias", tmp_path))
@@ -122,6 +173,13 @@ def make_rsna(root: Path) -> None:
     write_dicom(root / "train_images" / "10" / "101.dcm")
 
 
+def make_rsna_shared(root: Path) -> None:
+    make_rsna(root)
+    (root / "train.csv").rename(root / "labels.csv")
+    for image in (100, 101):
+        write_image(root / "images" / f"10_{image}.jpg", 640, 640)
+
+
 def test_rsna_has_truth_per_breast_and_no_places(tmp_path: Path) -> None:
     make_rsna(tmp_path)
     one, other = read_dataset("rsna", tmp_path)
@@ -134,9 +192,7 @@ def test_rsna_has_truth_per_breast_and_no_places(tmp_path: Path) -> None:
 def test_rsna_squashed_images_span_the_whole_detector(tmp_path: Path) -> None:
     make_rsna(tmp_path)
     native = read_dataset("rsna", tmp_path)[0].pixel_spacing_mm
-    (tmp_path / "train.csv").rename(tmp_path / "labels.csv")
-    for image in (100, 101):
-        write_image(tmp_path / "images" / f"10_{image}.jpg", 640, 640)
+    make_rsna_shared(tmp_path)
     squashed = read_dataset("rsna", tmp_path)[0].pixel_spacing_mm
     assert (squashed[0] * 640, squashed[1] * 640) == pytest.approx((native[0] * 4096, native[1] * 3328))
 
@@ -219,28 +275,41 @@ def test_cesm_reads_the_sheet_saved_as_csv_alike(tmp_path: Path) -> None:
     assert read_dataset("cesm", tmp_path) == records[:1]
 
 
-def test_cesm_padded_images_bring_masks(tmp_path: Path) -> None:
+def make_cesm_shared(root: Path) -> None:
     write_csv(
-        tmp_path / "labels.csv",
+        root / "labels.csv",
         "image|patient|laterality|view|age|density|birads|pathology|tags|ellipse",
         ["P1_L_DM_CC", 1, "L", "CC", 40, "D", 5, "Malignant", "", 0],
         ["P2_L_DM_CC", 2, "L", "CC", 40, "_", 5, "Malignant", "", 1],
     )
     write_csv(
-        tmp_path / "lesions.csv",
+        root / "lesions.csv",
         "image|x|y|width|height|area",
         ["P1_L_DM_CC", 5, 6, 7, 8, 50],
         ["P1_L_DM_CC", 0, 0, 400, 300, 9000],
         ["P2_L_DM_CC", 5, 6, 7, 8, 50],
     )
     for name in ("P1_L_DM_CC", "P2_L_DM_CC"):
-        write_image(tmp_path / "images" / f"{name}.png", 512, 512)
-        write_image(tmp_path / "masks" / f"{name}.png", 512, 512)
+        write_image(root / "images" / f"{name}.png", 512, 512)
+        write_image(root / "masks" / f"{name}.png", 512, 512)
+
+
+def test_cesm_padded_images_bring_masks(tmp_path: Path) -> None:
+    make_cesm_shared(tmp_path)
     one, other = read_dataset("cesm", tmp_path)
     assert [lesion.kind for lesion in one.lesions or ()] == ["finding", "diffuse"]
     assert [lesion.kind for lesion in other.lesions or ()] == ["misplaced"]
     (tmp_path / "masks" / "P2_L_DM_CC.png").unlink()
     with pytest.raises(ConfigError, match=r"mask .*P2_L_DM_CC\.png is missing"):
+        read_dataset("cesm", tmp_path)
+
+
+@pytest.mark.parametrize("pathology", ["", "Suspicious"])
+def test_cesm_does_not_take_an_unknown_pathology_for_benign(tmp_path: Path, pathology: str) -> None:
+    make_cesm_shared(tmp_path)
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("Malignant", pathology))
+    with pytest.raises(ConfigError, match=f"the pathology '{pathology}', which is none of malignant"):
         read_dataset("cesm", tmp_path)
 
 
@@ -310,6 +379,7 @@ def make_cbis(root: Path) -> None:
     write_csv(root / "mass_case_description_test_set.csv", CASES)
     for split in ("train", "test"):
         write_csv(root / f"calc_case_description_{split}_set.csv", CASES.replace("breast_density", "breast density"))
+    write_csv(root / "metadata.csv", "Series UID|File Location")
     tree = root / "CBIS-DDSM"
     mask = np.zeros((30, 20), np.uint8)
     mask[4:10, 3:8] = 255
@@ -391,6 +461,13 @@ def test_inbreast_contours_and_women_are_read(tmp_path: Path) -> None:
     mass, speck = images["101"].lesions or ()
     assert (mass.x, mass.y, mass.width, mass.height, mass.shape) == (2, 3, 10.5, 10, "polygon")
     assert (mass.malignant, speck.malignant, speck.centre) == (True, None, (15, 20))
+
+
+def test_inbreast_needs_the_date_that_keeps_a_woman_s_exams_apart(tmp_path: Path) -> None:
+    make_inbreast(tmp_path)
+    rename(tmp_path / "INbreast Release 1.0" / "INbreast.csv", "Acquisition date", "?")
+    with pytest.raises(ConfigError, match="lacks the column Acquisition date"):
+        read_dataset("inbreast", tmp_path)
 
 
 def test_inbreast_is_refused_for_training() -> None:
@@ -633,12 +710,54 @@ def test_optimam_marks_carry_the_histology_of_their_lesion(tmp_path: Path) -> No
     assert (records["1.2.1.1"].age, records["1.2.1.1"].pixel_spacing_mm) == (61.0, (0.065, 0.065))
 
 
+@pytest.mark.parametrize("key", ["STUDIES", "X1", "Y1", "X2", "Y2"])
+def test_optimam_names_the_key_that_its_database_lacks(tmp_path: Path, key: str) -> None:
+    make_optimam(tmp_path)
+    database = tmp_path / "data" / "optm1" / "imagedb_optm1.json"
+    database.write_text(database.read_text().replace(f'"{key}"', '"?"'))
+    with pytest.raises(ConfigError, match=rf"no STUDIES|\('{key}'\)"):
+        read_dataset("optimam", tmp_path)
+
+
+@pytest.mark.parametrize("tag", ["00080068", "00200062", "00185101"])
+def test_optimam_names_an_image_that_it_leaves_out_for_want_of_a_tag(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, tag: str
+) -> None:
+    make_optimam(tmp_path)
+    header = tmp_path / "data" / "optm1" / "1.2" / "1.2.1.1.json"
+    header.write_text(header.read_text().replace(tag, "00000000"))
+    with caplog.at_level(logging.WARNING):
+        records = by_image(read_dataset("optimam", tmp_path))
+    assert set(records) == {"1.1.1.1", "1.1.1.2", "1.2.1.2", "1.3.1.2"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"left out: the header of the OPTIMAM image 1.2.1.1 lacks {tag}"
+    ]
+
+
+@pytest.mark.parametrize("becomes", ['"?": "E2"', '"EpisodeID": "E9"'])
+def test_optimam_names_a_study_whose_truth_is_unknown_for_want_of_an_episode(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, becomes: str
+) -> None:
+    make_optimam(tmp_path)
+    database = tmp_path / "data" / "optm1" / "imagedb_optm1.json"
+    database.write_text(database.read_text().replace('"EpisodeID": "E2"', becomes))
+    with caplog.at_level(logging.WARNING):
+        records = by_image(read_dataset("optimam", tmp_path))
+    assert records["1.2.1.1"].malignant is records["1.2.1.2"].malignant is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "truth unknown: the OPTIMAM study 1.2 has no EpisodeID of the screening records"
+    ]
+
+
 # All of them
 
 MAKERS: dict[str, Callable[[Path], None]] = {
     "mias": make_mias,
+    "mias shared": make_mias_shared,
     "rsna": make_rsna,
+    "rsna shared": make_rsna_shared,
     "cesm": make_cesm,
+    "cesm shared": make_cesm_shared,
     "vindr": make_vindr,
     "cbis-ddsm": make_cbis,
     "inbreast": make_inbreast,
@@ -648,21 +767,82 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "optimam": make_optimam,
     "simulated": write_simulated_set,
 }
+"""By adapter, and those in the layout of the shared data folder."""
+COLUMNS: dict[str, dict[str, Sequence[str]]] = {
+    "mias": {},  # Info.txt has no header
+    "mias shared": {"lesions.csv": mias.COLUMNS},
+    "rsna": {"train.csv": rsna.COLUMNS},
+    "rsna shared": {"labels.csv": rsna.COLUMNS},
+    "cesm": {"Radiology-manual-annotations.xlsx": cesm.SHEET_COLUMNS, cesm.SHAPES: cesm.SHAPE_COLUMNS},
+    "cesm shared": {"labels.csv": cesm.LABEL_COLUMNS, "lesions.csv": cesm.LESION_COLUMNS},
+    "vindr": {
+        "breast-level_annotations.csv": vindr.BREAST_COLUMNS,
+        "finding_annotations.csv": vindr.FINDING_COLUMNS,
+        "metadata.csv": vindr.METADATA_COLUMNS,
+    },
+    "cbis-ddsm": {
+        "metadata.csv": cbis.METADATA_COLUMNS,
+        "mass_case_description_train_set.csv": (*cbis.COLUMNS, "breast_density"),
+        "mass_case_description_test_set.csv": (*cbis.COLUMNS, "breast_density"),
+        "calc_case_description_train_set.csv": (*cbis.COLUMNS, "breast density"),
+        "calc_case_description_test_set.csv": (*cbis.COLUMNS, "breast density"),
+    },
+    "inbreast": {"INbreast Release 1.0/INbreast.csv": inbreast.COLUMNS},
+    "bcs-dbt": {
+        "BCS-DBT-file-paths-train-v2.csv": dbt.PATH_COLUMNS,
+        "BCS-DBT-labels-train-v2.csv": dbt.LABEL_COLUMNS,
+        "BCS-DBT-boxes-train-v2.csv": dbt.BOX_COLUMNS,
+    },
+    "embed": {
+        "tables/EMBED_OpenData_metadata.csv": embed.METADATA_COLUMNS,
+        "tables/EMBED_OpenData_clinical.csv": embed.CLINICAL_COLUMNS,
+    },
+    "csaw-cc": {"CSAW-CC_breast_cancer_screening_data.csv": csaw.COLUMNS},
+    "optimam": {},  # JSON, tried above
+    "simulated": {"images.csv": simulated.IMAGE_COLUMNS, "lesions.csv": simulated.LESION_COLUMNS},
+}
+"""The tables with a header that a layout has, and the columns that each must have."""
 TABLE_SUFFIXES = {".csv", ".txt", ".xlsx", ".json"}
 OPTIONAL_TABLES = {"metadata.csv"}
 
 
+def read(layout: str, root: Path) -> list[Record]:
+    return read_dataset(layout.split()[0], root)
+
+
+def columns(table: Path) -> list[str]:
+    """The names in the header of a CSV table or of a workbook."""
+    if table.suffix == ".xlsx":
+        return [str(cell.value) for cell in load_workbook(table)["all"][1]]
+    return re.split("[,;]", table.read_text().splitlines()[0])
+
+
+def rename(table: Path, column: str, name: str) -> None:
+    """Give a column of a CSV table or of a workbook another name."""
+    number = columns(table).index(column)
+    if table.suffix == ".xlsx":
+        book = load_workbook(table)
+        book["all"].cell(1, number + 1).value = name
+        book.save(table)
+        return
+    header, rest = table.read_text().split("\n", 1)
+    words = re.split("([,;])", header)
+    words[2 * number] = name
+    table.write_text("".join(words) + "\n" + rest)
+
+
 def test_every_adapter_is_tried_here() -> None:
-    assert set(MAKERS) == set(ADAPTERS)
+    assert {layout.split()[0] for layout in MAKERS} == set(ADAPTERS)
+    assert set(COLUMNS) == set(MAKERS)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_records_are_complete_and_keep_to_the_vocabulary(tmp_path: Path, name: str) -> None:
-    MAKERS[name](tmp_path)
-    records = read_dataset(name, tmp_path)
+@pytest.mark.parametrize("layout", MAKERS)
+def test_records_are_complete_and_keep_to_the_vocabulary(tmp_path: Path, layout: str) -> None:
+    MAKERS[layout](tmp_path)
+    records = read(layout, tmp_path)
     assert len({(r.image, r.path) for r in records}) == len(records) > 0
     for record in records:
-        assert record.dataset == name
+        assert record.dataset == layout.split()[0]
         assert record.woman
         assert record.exam
         assert record.density in (None, "A", "B", "C", "D")
@@ -671,58 +851,88 @@ def test_records_are_complete_and_keep_to_the_vocabulary(tmp_path: Path, name: s
             assert not any(lesion.malignant for lesion in record.lesions or ())
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_reading_twice_gives_the_same_records(tmp_path: Path, name: str) -> None:
-    MAKERS[name](tmp_path)
-    assert read_dataset(name, tmp_path) == read_dataset(name, tmp_path)
+@pytest.mark.parametrize("layout", MAKERS)
+def test_reading_twice_gives_the_same_records(tmp_path: Path, layout: str) -> None:
+    MAKERS[layout](tmp_path)
+    assert read(layout, tmp_path) == read(layout, tmp_path)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_missing_image_is_named(tmp_path: Path, name: str) -> None:
-    MAKERS[name](tmp_path)
-    record = read_dataset(name, tmp_path)[-1]
+@pytest.mark.parametrize("layout", MAKERS)
+def test_a_missing_image_is_named(tmp_path: Path, layout: str) -> None:
+    MAKERS[layout](tmp_path)
+    record = read(layout, tmp_path)[-1]
     record.path.unlink()
     with pytest.raises(ConfigError) as caught:
-        read_dataset(name, tmp_path)
+        read(layout, tmp_path)
     assert record.image.split("_")[0] in str(caught.value)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_missing_table_is_a_config_error_that_names_it(tmp_path: Path, name: str) -> None:
-    MAKERS[name](tmp_path)
+@pytest.mark.parametrize("layout", MAKERS)
+def test_a_missing_table_is_a_config_error_that_names_it(tmp_path: Path, layout: str) -> None:
+    MAKERS[layout](tmp_path)
     tables = [p for p in tmp_path.rglob("*") if p.suffix in TABLE_SUFFIXES and p.name not in OPTIONAL_TABLES]
     assert tables
     for table in tables:
         content = table.read_bytes()
         table.unlink()
         with pytest.raises(ConfigError) as caught:
-            read_dataset(name, tmp_path)
+            read(layout, tmp_path)
         assert table.stem.split("-")[0].lower() in str(caught.value).lower()
         table.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_missing_column_is_named(tmp_path: Path, name: str) -> None:
-    MAKERS[name](tmp_path)
-    tables = [table for table in tmp_path.rglob("*.csv") if table.name not in OPTIONAL_TABLES]
-    for table in tables:
-        text = table.read_text()
-        header, _, rest = text.partition("\n")
-        delimiter = ";" if ";" in header else ","
-        named: list[str] = []
-        for column in header.strip().split(delimiter):
-            spoilt = delimiter.join("?" if c == column else c for c in header.strip().split(delimiter))
-            table.write_text(f"{spoilt}\n{rest}")
-            try:
-                read_dataset(name, tmp_path)
-            except ConfigError as error:
-                named.append(column if column in str(error) else f"{column}, but the error is: {error}")
-        assert len(named) >= 2
-        assert set(named) <= set(header.strip().split(delimiter))
-        table.write_text(text)
+@pytest.mark.parametrize(("layout", "table"), [(layout, table) for layout in COLUMNS for table in COLUMNS[layout]])
+def test_each_column_that_is_needed_is_named_and_no_other_is_needed(tmp_path: Path, layout: str, table: str) -> None:
+    MAKERS[layout](tmp_path)
+    found = {path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".xlsx")}
+    assert found == {tmp_path / name for name in COLUMNS[layout]}
+    file, needed = tmp_path / table, COLUMNS[layout][table]
+    assert set(needed) <= set(columns(file))
+    whole = file.read_bytes()
+    for column in columns(file):
+        rename(file, column, "?")
+        if column in needed:
+            with pytest.raises(ConfigError, match=rf"{re.escape(file.name)} lacks the column {re.escape(column)};"):
+                read(layout, tmp_path)
+        else:
+            assert read(layout, tmp_path)
+        file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("blank", [True, False])
+@pytest.mark.parametrize(
+    ("layout", "table", "truth"),
+    [
+        ("mias shared", "lesions.csv", mias.COLUMNS[3:]),
+        ("rsna", "train.csv", ("cancer", "density", "age", "implant")),
+        ("rsna shared", "labels.csv", ("cancer", "density", "age", "implant")),
+        ("cesm shared", "labels.csv", ("pathology", "ellipse", "density", "age")),
+    ],
+)
+def test_a_set_that_came_without_truth_can_be_scored_but_not_learned_from(
+    tmp_path: Path, layout: str, table: str, truth: Sequence[str], blank: bool
+) -> None:
+    MAKERS[layout](tmp_path)
+    known = read(layout, tmp_path)
+    with (tmp_path / table).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    kept = [{name: "" if name in truth else row[name] for name in row if blank or name not in truth} for row in rows]
+    write_csv(tmp_path / table, "|".join(kept[0]), *(list(row.values()) for row in kept))
+    if layout == "cesm shared":
+        (tmp_path / "lesions.csv").unlink()
+        shutil.rmtree(tmp_path / "masks")
+    with pytest.raises(ConfigError):
+        read(layout, tmp_path)
+
+    def scored(record: Record) -> tuple[object, ...]:
+        return record.image, record.woman, record.exam, record.laterality, record.view, record.pixel_spacing_mm
+
+    blind = read_dataset(layout.split()[0], tmp_path, truth=False)
+    assert [scored(record) for record in blind] == [scored(record) for record in known]
+    assert {(record.malignant, record.lesions) for record in blind} == {(None, None)}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
 def test_a_missing_folder_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"of the dataset {name} does not exist"):
         read_dataset(name, tmp_path / "nowhere")

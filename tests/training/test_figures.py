@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from screening.exam import Laterality, View
 from screening.result import BreastResult, ExamResult, ImageResult, Region, Status
 from tests.support.learning import record, tiny_recipe
 from training.accuracy import document
+from training.calibrate import logits
 from training.datasets.record import Lesion, Record
 from training.exams import as_exams
 from training.figures import (
@@ -88,7 +91,10 @@ def results(
             regions.append(region)
             images.append(ImageResult(image, Status.SCORED, None, region.score, (region,)))
         density = exams.records[exam.images[0].image_id].density or "B"
-        breast = BreastResult(Laterality.LEFT, regions[0].score, regions[0].region_id, density)
+        by_score = sorted(regions, key=lambda one: -one.score)
+        top = {one.laterality: one for one in reversed(by_score)}
+        breasts = [BreastResult(side, one.score, one.region_id, density) for side, one in top.items()]
+        highest = by_score[0]
         made.append(
             ExamResult(
                 exam.exam_id,
@@ -99,11 +105,11 @@ def results(
                 "fold",
                 Status.SCORED,
                 None,
-                regions[0].score,
+                highest.score,
                 5,
                 density,
-                regions[0].region_id,
-                (breast,),
+                highest.region_id,
+                tuple(breasts),
                 tuple(images),
             )
         )
@@ -111,8 +117,9 @@ def results(
 
 
 def noisy(known: Record) -> float:
-    """Higher with cancer, but not always."""
-    noise = np.random.default_rng([int(known.woman), len(known.dataset)]).normal()
+    """Higher with cancer, but not always; the same for all images of a breast."""
+    seed = [int(known.woman), len(known.dataset), known.laterality is Laterality.RIGHT]
+    noise = np.random.default_rng(seed).normal()
     return float(1 / (1 + np.exp(1.5 - 1.5 * bool(known.malignant) - noise)))
 
 
@@ -203,17 +210,77 @@ def test_the_calibration_rests_on_the_set_with_the_most_cancers_and_says_so() ->
     assert calibration.operating_point("1-fp-per-image").chosen_on.startswith("160 images")
 
 
-def test_a_subgroup_needs_ten_cancers_and_ten_others(accuracy: Accuracy) -> None:
-    found = [one.key.removeprefix("rsna-breast-auc-") for one in accuracy.subgroups]
-    assert {"machine 0", "machine 1", "views CC+MLO", "age 50–59", "age 60–69", "age 70 and above"} >= set(found) - {
-        "age 49 and below",
-        "density unknown",
-    }
-    assert "machine 0" in found
+def two_breasts(ill: int = 30, well: int = 60) -> Study:
+    """Women with both breasts: the first `ill` with cancer on the left, the others without."""
+    records = [
+        record(i, image=f"{i}{side}", laterality=side, malignant=i < ill and side is Laterality.LEFT)
+        for i in range(ill + well)
+        for side in Laterality
+    ]
+    # A normal exam of a woman with cancer, a single breast, and a breast without truth are in no population of exams.
+    records += [record(0, exam="next", image=f"next{side}", laterality=side) for side in Laterality]
+    records += [record(900), record(901), replace(record(901), image="r", laterality=Laterality.RIGHT, malignant=None)]
+    recipe = tiny_recipe(folds=3, data=[{"name": "rsna", "root": "."}])
+    return study(results(records, noisy), records, recipe)
+
+
+def test_categories_and_recall_points_are_those_of_exams_of_normal_women() -> None:
+    made = two_breasts()
+    calibration = calibrate(made)
+    assert calibration.categories_from.startswith("deciles of 60 exams of women without cancer (both breasts): rsna")
+    ill = {"0", *(str(i) for i in range(30)), "900", "901"}
+    scores = [one.score for one in made.results if one.woman_id.removeprefix("rsna-") not in ill]
+    normal = [calibration.score(float(logits(score))) for score in scores if score is not None]
+    assert len(normal) == 60
+    counts = Counter(calibration.category(score) for score in normal)
+    assert [counts[c] for c in range(1, 11)] == pytest.approx([6] * 10, abs=1)
+    for name, recalled in (("recall-3-percent", 1), ("recall-10-percent", 6)):
+        point = calibration.operating_point(name)
+        assert sum(score >= point.threshold for score in normal) == recalled
+        assert point.per == "exam"
+        assert point.chosen_on.startswith("60 exams of women without cancer (both breasts): rsna")
+    assert calibration.fitted_on.startswith("184 breasts, 30 with cancer: rsna")
+
+
+def test_with_few_exams_of_both_breasts_the_breasts_stand_for_the_population() -> None:
+    for well, unit in ((19, "breast"), (20, "exam")):
+        calibration = calibrate(two_breasts(well=well))
+        assert calibration.operating_point("recall-3-percent").per == unit
+        assert re.match(rf"deciles of \d+ {unit}s ", calibration.categories_from)
+
+
+def test_a_subgroup_needs_ten_cancers_and_ten_others_and_smaller_ones_are_named(accuracy: Accuracy) -> None:
+    counts = Counter((r.density or "unknown", r.malignant) for r in women() if r.view is View.CC)
+    large = {d for d in ("A", "B", "C", "D", "unknown") if min(counts[d, True], counts[d, False]) >= 10}
+    measured = {one.key.removeprefix("rsna-breast-auc-") for one in accuracy.subgroups}
+    assert {name for name in measured if name.startswith("density")} == {f"density {d}" for d in large}
+    assert {"machine 0", "machine 1"} < measured
     for one in accuracy.subgroups:
-        breasts, cancers = (int(word.split()[0]) for word in one.data.removeprefix("rsna: ").split(", "))
+        size, cancers = (int(word.split()[0]) for word in one.data.removeprefix("rsna: ").split(", "))
         assert cancers >= 10
-        assert breasts - cancers >= 10
+        assert size - cancers >= 10
+    (note,) = (one for one in accuracy.notes if "too small" in one)
+    small = {"A", "B", "C", "D", "unknown"} - large
+    assert small
+    for density in small:
+        ill, well = counts[density, True], counts[density, False]
+        assert f"density {density} ({ill + well} breasts, {ill} with cancer)" in note
+    assert "machine 0" not in note
+
+
+def test_each_view_has_the_auc_of_its_images_over_women() -> None:
+    """Scores that tell nothing in one view and everything in the other."""
+
+    def by_view(known: Record) -> float:
+        told = known.malignant if known.view is View.CC else int(known.woman) % 2
+        return 0.5 + 0.2 * bool(told)
+
+    found = by_key(measure(a_study(by_view)))
+    cc, mlo = found["rsna-image-auc-CC images"], found["rsna-image-auc-MLO images"]
+    assert (cc.interval.point, mlo.interval.point) == (1, 0.5)
+    assert cc.data == "rsna: 120 images, 40 with cancer"
+    assert cc.interval.n_clusters == 120
+    assert cc.title == "image-level AUC, CC images"
 
 
 def test_a_fold_alone_is_calibrated_on_parts_of_its_own_women() -> None:

@@ -95,3 +95,12 @@ def test_outlines_known_to_be_wrong_and_lesions_too_small_to_see_are_not_pasted(
     assert patches(lesion, marked.lesions) == 1
     assert patches(replace(lesion, kind="misplaced"), marked.lesions) == 0
     assert patches(lesion, dot) == 0
+
+
+def test_lesions_of_which_nobody_knows_whether_they_are_cancer_are_not_pasted() -> None:
+    def unknown(one: PreparedRecord) -> PreparedRecord:
+        lesions = one.record.lesions and tuple(replace(lesion, malignant=None) for lesion in one.record.lesions)
+        return replace(one, record=replace(one.record, lesions=lesions))
+
+    assert Pasting(RECORDS, 1.0).patches
+    assert not Pasting([unknown(one) for one in RECORDS], 1.0).patches

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from screening.errors import ConfigError
 from screening.exam import Laterality, View
+from tests.support.learning import tiny_recipe
+from tests.support.phantoms import synthetic_mammogram
+from training.data import prepare_all
 from training.datasets import Lesion, Record
-from training.splits import check_no_leak, duplicate_images, folds, manifest
+from training.splits import check_no_leak, folds, manifest
 
 LESION = Lesion(10, 20, 5, 6, malignant=True)
 
@@ -124,18 +127,18 @@ def test_equal_names_in_two_datasets_are_two_women() -> None:
     check_no_leak([make_record("w1", "x", dataset="a")], [make_record("w1", "y", dataset="b")])
 
 
-def test_the_same_pixels_under_two_women_are_found_whatever_the_file(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 200, (40, 30), dtype=np.uint8)
-    pixels[:, 15:] = 0
+def test_the_same_picture_of_two_women_is_refused_whatever_the_file(tmp_path: Path) -> None:
+    pixels = (synthetic_mammogram(240, 180, "L", "MLO", seed=1) // 256).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "one.png"), pixels)
     cv2.imwrite(str(tmp_path / "two.pgm"), pixels)
     cv2.imwrite(str(tmp_path / "other.png"), pixels[::-1])
-    one = replace(make_record("w1", "one"), path=tmp_path / "one.png")
-    again = replace(make_record("w1", "again"), path=tmp_path / "one.png")
-    two = replace(make_record("w2", "two"), path=tmp_path / "two.pgm")
-    other = replace(make_record("w3", "other"), path=tmp_path / "other.png")
-    assert duplicate_images([one, again, other]) == []
-    assert duplicate_images([one, two, other]) == [(one, two)]
+    one = replace(make_record("w1", "one"), path=tmp_path / "one.png", pixel_spacing_mm=(1.0, 1.0))
+    again, two = replace(one, image="again"), replace(one, woman="w2", image="two", path=tmp_path / "two.pgm")
+    other = replace(one, woman="w3", image="other", path=tmp_path / "other.png")
+    recipe = tiny_recipe(cache=tmp_path / "cache")
+    assert len(prepare_all([one, again, other], recipe)) == 3
+    with pytest.raises(ConfigError, match="The images one of a and two of a are the same, but of two women"):
+        prepare_all([one, other, two], recipe)
 
 
 @pytest.fixture
@@ -171,9 +174,19 @@ def test_the_manifest_hash_forgets_the_order_and_the_folder(stored: list[Record]
     assert manifest(stored)["sha256"] == manifest(stored[::-1])["sha256"] == manifest(moved)["sha256"]
 
 
-@pytest.mark.parametrize("change", [{"malignant": True}, {"density": "C"}, {"lesions": None}, {"woman": "w9"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"malignant": None},
+        {"density": "C"},
+        {"lesions": None},
+        {"lesions": (replace(LESION, outline=((10, 20), (15, 26), (10, 26))),)},
+        {"machine": "49"},
+        {"woman": "w9"},
+    ],
+)
 def test_the_manifest_hash_changes_with_a_label(stored: list[Record], change: dict[str, object]) -> None:
-    changed = [replace(stored[1], **change), stored[0], *stored[2:]]  # type: ignore[arg-type]
+    changed = [stored[1], replace(stored[0], **change), *stored[2:]]  # type: ignore[arg-type]
     assert manifest(changed)["sha256"] != manifest(stored)["sha256"]
 
 
@@ -181,6 +194,15 @@ def test_the_manifest_hash_changes_with_a_file(stored: list[Record]) -> None:
     before = manifest(stored)["sha256"]
     cv2.imwrite(str(stored[2].path), np.full((4, 4), 99, np.uint8))
     assert manifest(stored)["sha256"] != before
+
+
+def test_the_manifest_hash_changes_with_a_mask_and_not_with_its_place(stored: list[Record], tmp_path: Path) -> None:
+    hashes = []
+    for name, grey in (("one.png", 1), ("two.png", 1), ("three.png", 2)):
+        cv2.imwrite(str(tmp_path / name), np.full((4, 4), grey, np.uint8))
+        lesion = replace(LESION, shape="mask", mask_path=tmp_path / name)
+        hashes.append(manifest([replace(stored[0], lesions=(lesion,)), *stored[1:]])["sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_the_manifest_names_an_image_that_has_gone(stored: list[Record]) -> None:

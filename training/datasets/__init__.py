@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from screening.errors import ConfigError
@@ -29,22 +30,23 @@ __all__ = ["ADAPTERS", "Adapter", "Lesion", "Record", "find_adapter", "read_data
 
 @dataclass(frozen=True)
 class Adapter:
-    """How to read one dataset, and whether models may be trained or tuned on it."""
+    """How to read one dataset, and whether models may be trained or tuned on it.
+
+    `read_blind` reads the set where it came without truth, too; a set without one must be complete.
+    """
 
     name: str
     read: Callable[[Path], list[Record]]
+    read_blind: Callable[[Path], list[Record]] | None = None
     training_allowed: bool = True
-
-    def __call__(self, root: Path) -> list[Record]:
-        return self.read(root)
 
 
 ADAPTERS: dict[str, Adapter] = {
     adapter.name: adapter
     for adapter in (
-        Adapter("mias", read_mias),
-        Adapter("rsna", read_rsna),
-        Adapter("cesm", read_cesm),
+        Adapter("mias", read_mias, partial(read_mias, truth=False)),
+        Adapter("rsna", read_rsna, partial(read_rsna, truth=False)),
+        Adapter("cesm", read_cesm, partial(read_cesm, truth=False)),
         Adapter("vindr", read_vindr),
         Adapter("cbis-ddsm", read_cbis),
         Adapter("inbreast", read_inbreast, training_allowed=False),
@@ -64,20 +66,25 @@ def find_adapter(name: str) -> Adapter:
     return ADAPTERS[name]
 
 
-def read_dataset(name: str, root: Path, *, masks: bool = True) -> list[Record]:
+def read_dataset(name: str, root: Path, *, truth: bool = True) -> list[Record]:
     """Every image of the dataset `name` under `root`, in the order of the publisher's tables.
 
-    `masks`: whether the lesions' mask files must be there; who only scores the images does not need them. Raises
-    `ConfigError` that names the table, column, value, image or mask that is missing or malformed.
+    Without `truth` the records say neither who has cancer nor where; mask files may be missing, and of the sets with a
+    `read_blind` the truth in the tables, too. Raises `ConfigError` that names the table, column, value, image or mask
+    that is missing or malformed.
     """
     adapter = find_adapter(name)
     if not root.is_dir():
         raise ConfigError(f"The folder {root} of the dataset {name} does not exist.")
-    records = adapter(root)
+    if truth:
+        records = adapter.read(root)
+    else:
+        read = adapter.read_blind or adapter.read
+        records = [replace(record, malignant=None, lesions=None) for record in read(root)]
     for record in records:
         require_file(record.path, "image")
     named = {lesion.mask_path for record in records for lesion in record.lesions or () if lesion.mask_path}
-    for mask in named if masks else ():
+    for mask in named:
         require_file(mask, "mask")
     return records
 

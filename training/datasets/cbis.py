@@ -37,6 +37,9 @@ COLUMNS = (
     "image file path",
     "ROI mask file path",
 )
+DENSITY = {"mass": "breast_density", "calc": "breast density"}
+"""The column of the density, as the tables of masses and of calcifications spell it."""
+METADATA_COLUMNS = ("Series UID", "File Location")
 TABLES = tuple((kind, split) for kind in ("mass", "calc") for split in ("train", "test"))
 
 
@@ -46,7 +49,7 @@ def read_cbis(root: Path) -> list[Record]:
     images: dict[str, Record] = {}
     for kind, split in TABLES:
         table = root / f"{kind}_case_description_{split}_set.csv"
-        for row in read_table(table, COLUMNS):
+        for row in read_table(table, (*COLUMNS, DENSITY[kind])):
             name = _parts(row["image file path"])[0]
             if name not in images:
                 images[name] = _image(root, series, table, row, split)
@@ -100,7 +103,7 @@ def _series_folders(root: Path) -> dict[str, Path]:
     table = root / "metadata.csv"
     if not table.is_file():
         return {}
-    rows = read_table(table, ("Series UID", "File Location"))
+    rows = read_table(table, METADATA_COLUMNS)
     return {row["Series UID"]: root / row["File Location"].replace("\\", "/") for row in rows}
 
 

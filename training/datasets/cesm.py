@@ -50,7 +50,8 @@ NATIVE_SPACING_MM = (0.094, 0.094)
 POINT_RADIUS = 25.0
 """Radius in pixels given to a finding that was marked by one point."""
 
-LABEL_COLUMNS = ("image", "patient", "laterality", "view", "age", "density", "pathology", "ellipse")
+IMAGE_COLUMNS = ("image", "patient", "laterality", "view")
+LABEL_COLUMNS = (*IMAGE_COLUMNS, "age", "density", "pathology", "ellipse")
 LESION_COLUMNS = ("image", "x", "y", "width", "height")
 PATHOLOGY = "Pathology Classification/ Follow up"
 DENSITY = "Breast density (ACR)"
@@ -60,22 +61,22 @@ SHAPE_COLUMNS = ("#filename", "region_shape_attributes")
 IMAGES = "Low energy images of CDD-CESM"
 
 
-def read_cesm(root: Path) -> list[Record]:
-    """Every low-energy image of the tables under `root`, in their order; raises `ConfigError`, see the module."""
-    return _read_padded(root) if (root / "labels.csv").is_file() else _read_published(root)
+def read_cesm(root: Path, truth: bool = True) -> list[Record]:
+    """Every low-energy image of the tables under `root`, in their order; raises `ConfigError`, see the module.
+
+    Without `truth`, `labels.csv` must hold no more than `IMAGE_COLUMNS`, and `lesions.csv` is not read.
+    """
+    return _read_padded(root, truth) if (root / "labels.csv").is_file() else _read_published(root)
 
 
-def _read_padded(root: Path) -> list[Record]:
-    table, outlines = root / "labels.csv", root / "lesions.csv"
-    boxes: dict[str, list[tuple[float, ...]]] = {}
-    for row in read_table(outlines, LESION_COLUMNS):
-        box = tuple(number(row[name], outlines, name) for name in LESION_COLUMNS[1:])
-        boxes.setdefault(row["image"], []).append(box)
+def _read_padded(root: Path, truth: bool) -> list[Record]:
+    table = root / "labels.csv"
+    boxes = _boxes(root / "lesions.csv") if truth else {}
     records = []
-    for row in read_table(table, LABEL_COLUMNS):
+    for row in read_table(table, LABEL_COLUMNS if truth else IMAGE_COLUMNS, optional=LABEL_COLUMNS):
         name = row["image"]
-        malignant = _malignant(row["pathology"])
-        misplaced = flag(row["ellipse"], table, "ellipse")
+        malignant = _malignant(row["pathology"], table) if truth else None
+        misplaced = truth and flag(row["ellipse"], table, "ellipse")
         lesions = []
         for x, y, width, height in boxes.get(name, []):
             kind = _kind(width * height / PADDED_SIZE**2, misplaced)
@@ -100,8 +101,17 @@ def _read_padded(root: Path) -> list[Record]:
     return records
 
 
+def _boxes(table: Path) -> dict[str, list[tuple[float, ...]]]:
+    """x, y, width and height of the lesions of each image, in pixels."""
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for row in read_table(table, LESION_COLUMNS):
+        box = tuple(number(row[name], table, name) for name in LESION_COLUMNS[1:])
+        boxes.setdefault(row["image"], []).append(box)
+    return boxes
+
+
 def _read_published(root: Path) -> list[Record]:
-    table = find_one(root, "Radiology*manual*annotations.*", "annotation sheet")
+    table = find_one(root, "Radiology*manual*annotations.*", "table labels.csv or annotation sheet")
     shapes: dict[str, list[dict[str, Any]]] = {}
     for row in read_table(root / SHAPES, SHAPE_COLUMNS):
         name = row["#filename"].removesuffix(".jpg").strip()
@@ -116,13 +126,13 @@ def _read_published(root: Path) -> list[Record]:
 def _published(root: Path, table: Path, rows: list[Row], shapes: list[dict[str, Any]]) -> Record:
     """One image of the sheet, which has a row for each of its findings."""
     first = rows[0]
-    truths = {_malignant(row[PATHOLOGY]) for row in rows}
+    truths = {_malignant(row[PATHOLOGY], table) for row in rows}
+    malignant = any(truths)
     path = require_file(root / IMAGES / f"{first['Image_name']}.jpg", "image")
     with Image.open(path) as image:
         side = max(image.size)
-    truth = truths.pop() if len(truths) == 1 else None
+    truth = malignant if len(truths) == 1 else None
     lesions = tuple(lesion for shape in shapes if (lesion := _drawn(shape, side, truth)) is not None)
-    malignant = any(_malignant(row[PATHOLOGY]) for row in rows)
     return Record(
         dataset="cesm",
         woman=first["Patient_ID"],
@@ -180,8 +190,11 @@ def _drawn(shape: dict[str, Any], side: int, malignant: bool | None) -> Lesion |
     return None
 
 
-def _malignant(pathology: str) -> bool:
-    return pathology.lower() == "malignant"
+def _malignant(pathology: str, table: Path) -> bool:
+    truth = {"malignant": True, "benign": False, "normal": False}
+    if pathology.lower() not in truth:
+        raise ConfigError(f"The table {table} has the pathology {pathology!r}, which is none of {', '.join(truth)}.")
+    return truth[pathology.lower()]
 
 
 def _kind(share: float, misplaced: bool) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 from screening.errors import ConfigError
 from screening.exam import ImageKind, Laterality, View
 from training.datasets.record import Lesion, Record
-from training.datasets.tables import Row, breast_density, optional_number, read_table, require_file
+from training.datasets.tables import Row, breast_density, first_file, optional_number, read_table
 
 WINDOW_DAYS = 365
 # Pixel in mm by maker, for tables without ImagerPixelSpacing (the reduced ones).
@@ -72,9 +72,7 @@ def read_embed(root: Path) -> list[Record]:
 
 
 def _table(root: Path, what: str) -> Path:
-    full = root / "tables" / f"EMBED_OpenData_{what}.csv"
-    reduced = full.with_name(f"EMBED_OpenData_{what}_reduced.csv")
-    return reduced if reduced.is_file() and not full.is_file() else require_file(full, "table")
+    return first_file(root / "tables", f"EMBED_OpenData_{what}.csv", f"EMBED_OpenData_{what}_reduced.csv")
 
 
 def _is_whole_breast(row: Row) -> bool:

@@ -22,7 +22,7 @@ from training.datasets.record import Lesion, Record
 from training.datasets.tables import Row, breast_density, laterality, read_table, require_file, view
 
 SPACING_MM = (0.07, 0.07)
-COLUMNS = ("Laterality", "View", "File Name", "ACR", "Bi-Rads")
+COLUMNS = ("Laterality", "View", "Acquisition date", "File Name", "ACR", "Bi-Rads")
 _POINT = re.compile(r"\(\s*([-\d.eE+]+)\s*,\s*([-\d.eE+]+)\s*\)")
 
 
@@ -51,7 +51,7 @@ def _record(row: Row, table: Path, dicoms: dict[str, Path], contours: Path) -> R
     return Record(
         dataset="inbreast",
         woman=words[1],
-        exam=f"{words[1]}_{row['Acquisition date']}" if row.get("Acquisition date") else words[1],
+        exam=f"{words[1]}_{row['Acquisition date']}",
         image=name,
         path=path,
         laterality=laterality(row["Laterality"], table),

@@ -16,11 +16,12 @@ from pathlib import Path
 from screening.errors import ConfigError
 from screening.exam import Laterality, View
 from training.datasets.record import Lesion, Record
-from training.datasets.tables import laterality, number, read_table, require_file
+from training.datasets.tables import first_file, laterality, number, read_table
 
 SIZE = 1024
 SPACING_MM = (0.2, 0.2)
-COLUMNS = ("image", "woman", "laterality", "view", "tissue", "abnormality", "severity", "x", "y", "radius")
+IMAGE_COLUMNS = ("image", "woman", "laterality")
+COLUMNS = (*IMAGE_COLUMNS, "view", "tissue", "abnormality", "severity", "x", "y", "radius")
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,22 @@ class _Row:
     circle: tuple[float, float, float] | None
 
 
-def read_mias(root: Path) -> list[Record]:
-    """Every image of the table under `root`, in the order of its name; raises `ConfigError`, see the module."""
-    if (root / "lesions.csv").is_file():
-        return _records(_rows_of_csv(root / "lesions.csv"), root / "images", ".png")
-    return _records(_rows_of_info(require_file(root / "Info.txt", "table")), root, ".pgm")
+def read_mias(root: Path, truth: bool = True) -> list[Record]:
+    """Every image of the table under `root`, in the order of its name; raises `ConfigError`, see the module.
+
+    Without `truth`, `lesions.csv` must hold no more than `IMAGE_COLUMNS`.
+    """
+    table = first_file(root, "lesions.csv", "Info.txt")
+    if table.name == "Info.txt":
+        return _records(_rows_of_info(table), root, ".pgm")
+    return _records(_rows_of_csv(table, truth), root / "images", ".png")
 
 
-def _rows_of_csv(path: Path) -> list[_Row]:
+def _rows_of_csv(path: Path, truth: bool) -> list[_Row]:
     rows = []
-    for row in read_table(path, COLUMNS):
+    for row in read_table(path, COLUMNS if truth else IMAGE_COLUMNS, optional=COLUMNS):
+        if truth and row["abnormality"] != "NORM" and row["severity"] not in ("B", "M"):
+            raise ConfigError(f"The table {path} has {row['severity']!r} in column severity, where B or M must be.")
         circle = None
         if row["x"] and row["y"] and row["radius"]:
             circle = number(row["x"], path, "x"), number(row["y"], path, "y"), number(row["radius"], path, "radius")

@@ -14,6 +14,7 @@ linked to. Marks are boxes X1, Y1, X2, Y2 in pixels from the upper left corner.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,10 @@ from screening.errors import ConfigError
 from screening.exam import Laterality, View
 from training.datasets.record import Lesion, Record
 
+LOG = logging.getLogger(__name__)
 DEFAULT_SPACING_MM = (0.07, 0.07)
+TAGS = ("00080068", "00200062", "00185101")
+"""Presentation Intent Type, Image Laterality and View Position, which every image needs."""
 Json = dict[str, Any]
 
 _PROCEDURES = ("SURGERY", "BIOPSYWIDE", "BIOPSYFINE")
@@ -59,11 +63,17 @@ def read_optimam(root: Path) -> list[Record]:
 def _client(folder: Path, images: Path) -> list[Record]:
     nbss, imagedb = _database(folder, "nbss"), _database(folder, "imagedb")
     episodes = {name: value for name, value in nbss.items() if isinstance(value, dict)}
+    found = _images(imagedb, folder)
+    for study in dict.fromkeys(image.study for image in found if image.episode not in episodes):
+        LOG.warning("truth unknown: the OPTIMAM study %s has no EpisodeID of the screening records", study)
     records = []
-    for image in _images(imagedb, folder):
+    for image in found:
         header = _header(folder / image.study, image.name)
-        side, view = _text(header, "00200062"), _text(header, "00185101")
-        if _text(header, "00080068") != "FOR PRESENTATION" or side not in list(Laterality) or view not in list(View):
+        intent, side, view = (_text(header, tag) for tag in TAGS)
+        if missing := [tag for tag in TAGS if not _text(header, tag)]:
+            LOG.warning("left out: the header of the OPTIMAM image %s lacks %s", image.name, ", ".join(missing))
+            continue
+        if intent != "FOR PRESENTATION" or side not in list(Laterality) or view not in list(View):
             continue
         laterality = Laterality(side)
         malignant = _truth(episodes, image.episode, laterality)

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.datasets.record import Record
-from training.datasets.tables import breast_density, flag, laterality, optional_number, read_table, view
+from training.datasets.tables import breast_density, first_file, flag, laterality, optional_number, read_table, view
 
-COLUMNS = ("patient_id", "image_id", "laterality", "view", "age", "cancer", "implant", "density", "machine_id")
+IMAGE_COLUMNS = ("patient_id", "image_id", "laterality", "view", "machine_id")
+COLUMNS = (*IMAGE_COLUMNS, "age", "cancer", "implant", "density")
 SQUASHED_SIZE = 640
 
 
@@ -61,12 +62,15 @@ _DETECTORS = {
 }
 
 
-def read_rsna(root: Path) -> list[Record]:
-    """Every image of the table under `root`, in the table's order; raises `ConfigError` naming what is missing."""
-    squashed = (root / "labels.csv").is_file()
-    table = root / ("labels.csv" if squashed else "train.csv")
+def read_rsna(root: Path, truth: bool = True) -> list[Record]:
+    """Every image of the table under `root`, in the table's order; raises `ConfigError` naming what is missing.
+
+    Without `truth`, only `IMAGE_COLUMNS` must be there.
+    """
+    table = first_file(root, "labels.csv", "train.csv")
+    squashed = table.name == "labels.csv"
     records = []
-    for row in read_table(table, COLUMNS):
+    for row in read_table(table, COLUMNS if truth else IMAGE_COLUMNS, optional=COLUMNS):
         patient, image = row["patient_id"], row["image_id"]
         detector = _DETECTORS.get(row["machine_id"], _UNKNOWN)
         pixel = detector.pixel_mm
@@ -80,14 +84,14 @@ def read_rsna(root: Path) -> list[Record]:
                 path=path,
                 laterality=laterality(row["laterality"], table),
                 view=view(row["view"], table),
-                malignant=flag(row["cancer"], table, "cancer"),
+                malignant=flag(row["cancer"], table, "cancer") if truth else None,
                 lesions=None,
                 pixel_spacing_mm=detector.squashed_spacing_mm if squashed else (pixel, pixel),
                 density=breast_density(row["density"]),
                 age=optional_number(row["age"], table, "age"),
                 manufacturer=detector.maker,
                 machine=row["machine_id"],
-                implant=flag(row["implant"], table, "implant"),
+                implant=truth and flag(row["implant"], table, "implant"),
             )
         )
     return records

@@ -26,10 +26,19 @@ def require_columns(path: Path, present: Iterable[str], wanted: Iterable[str]) -
         raise ConfigError(f"The table {path} lacks the column {', '.join(missing)}; it must be the publisher's own.")
 
 
-def read_table(path: Path, columns: Iterable[str], delimiter: str = ",") -> list[Row]:
+def first_file(folder: Path, *names: str) -> Path:
+    """The first of the tables `names` that `folder` holds; raises `ConfigError` naming them all where it has none."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f"{folder} holds no table {' or '.join(names)}; check the dataset's folder.")
+
+
+def read_table(path: Path, columns: Iterable[str], delimiter: str = ",", optional: Iterable[str] = ()) -> list[Row]:
     """The rows of a CSV file with a header line, as stripped text by column name; absent cells are empty text.
 
-    Raises `ConfigError` where the file is missing, is not UTF-8 text, or lacks one of `columns`.
+    So are the cells of `optional` columns that the file lacks. Raises `ConfigError` where the file is missing, is not
+    UTF-8 text, or lacks one of `columns`.
     """
     require_file(path, "table")
     try:
@@ -37,7 +46,8 @@ def read_table(path: Path, columns: Iterable[str], delimiter: str = ",") -> list
             reader = csv.DictReader(stream, delimiter=delimiter, restval="")
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = [{name: (row[name] or "").strip() for name in header} for row in reader]
+            blank = dict.fromkeys(optional, "")
+            rows = [blank | {name: (row[name] or "").strip() for name in header} for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"The table {path} is no CSV text in UTF-8 ({error}).") from error
     require_columns(path, header, columns)

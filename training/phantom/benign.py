@@ -1,4 +1,18 @@
-"""The benign lesions of a woman: what is common in breasts, looks like something, and is no cancer."""
+"""The benign lesions of a woman: what is common in breasts, looks like something, and is no cancer.
+
+How often each kind shows is our choice, within orders of magnitude of what is published:
+
+- Cysts, in 24 % of women of 40 and 6 % of 70: most come before the menopause, few after 60 (Sterns, Surg Gynecol Obstet
+  174:36, 1992).
+- Fibroadenomas, in 15 % and 8 %: 7 to 13 % of women at breast clinics, 9 % of autopsies (Greenberg et al., J Gen Intern
+  Med 13:640, 1998).
+- Calcified vessels, in 1 % and 26 %: 2 % of women below 50 (Loberant et al., J Clin Imaging Sci 2013, of 1,786 women),
+  26 % from 60 to 79 (Iribarren et al., Circ Cardiovasc Imaging 15:e013526, 2022). In between ours are too many.
+- Radial scars, the benign architectural distortion, in 0.8 %: more, and larger ones, than the 0.06 % with a mean of
+  6 mm that a screening programme diagnosed (Eur J Radiol 15:18, 1992).
+
+Benign calcifications in clusters, all sizes, their spread and all contrasts are our choice without a source.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +43,7 @@ class _Habit:
     contrasts: tuple[float, float]
 
 
-# Orders of magnitude only: simple cysts are a matter of the years before the menopause, fibroadenomas stay from youth,
-# vessels calcify late, and radial scars (the benign architectural distortion) are rare.
+# Lesions a breast: the shares of women in the text above are those of two breasts.
 _HABITS = {
     LesionKind.CYST: _Habit(0.14, 0.03, 9.0, 0.35, (-0.2, 0.3)),
     LesionKind.FIBROADENOMA: _Habit(0.08, 0.04, 11.0, 0.35, (-0.2, 0.5)),

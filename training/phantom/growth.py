@@ -2,6 +2,19 @@
 
 Time runs in days from a woman's first exam. A cancer begins (at `BIRTH_MM`) at a rate that rises with age, grows
 exponentially, and surfaces once it is as large as a woman notices; a screening programme finds it before, or does not.
+
+- Growth: median volume doubling times of 80 days below 50 years, 157 from 50 to 70 and 188 above (Peer et al., Cancer
+  71:3547, 1993). Their spread is our choice, between that of the tumours that these authors could measure and the
+  widest published one: from 10 to 20 mm within 1.2 months to 6.3 years in nine of ten (Weedon-Fekjaer et al., Breast
+  Cancer Res 10:R41, 2008).
+- Surfacing: 568 cancers of up to 50 mm that women found themselves had a median of 21 mm (Tumor size and detection in
+  breast cancer: self-examination and clinical breast examination are at their limit; diagnosed from 1990 to 2006), the
+  interval cancers of Norway's programme a mean of 21.2 mm (Hofvind et al., Eur J Epidemiol 22:447, 2007). The spread of
+  that size is our choice, and so is that an in-situ cancer surfaces at 55 mm.
+- In situ: 15 % of cancers; 13 to 14 % of those detected by Denmark's programme (Lynge et al., BMC Cancer 17:897, 2017).
+- How many begin is our choice, tuned so that a programme with two years between rounds detects about six cancers in
+  1,000 exams and sees about two interval cancers after them, as the Dutch one (Sankatsing et al., BMC Cancer 18:256,
+  2018). That the rate rises with the square of age is our choice, too.
 """
 
 from __future__ import annotations
@@ -27,17 +40,13 @@ LARGEST_MM = 60.0
 
 YEAR_DAYS = 365.25
 
-# Median volume doubling times of Peer et al., Cancer 1993;71:3547, of women below 50, from 50 to 70, and above 70.
 _MEDIAN_AGES, _MEDIAN_DAYS = (45.0, 60.0, 75.0), (80.0, 157.0, 188.0)
-# Between the spread of the tumours that these authors could measure and the one that Weedon-Fekjaer et al. (Breast
-# Cancer Res 2008;10:R41) estimate with the fastest: nine in ten from 10 to 20 mm within 1.2 months to 6.3 years.
 _LOG_SPREAD = 0.9
-# What women notice: the median size of cancers found by themselves is 21 mm. An in-situ cancer is seldom noticed.
+# What women notice. An in-situ cancer is seldom noticed.
 _SURFACING_MM, _SURFACING_SPREAD = 21.0, 0.4
 _IN_SITU_SURFACING_MM = 55.0
 _IN_SITU_SHARE = 0.15
-# Cancers that begin, a year and woman of 60, and how that rises with age. Chosen so that a programme with two years
-# between rounds detects about six cancers in 1,000 exams and sees about two interval cancers after them.
+# Cancers that begin, a year and woman of 60, and how that rises with age.
 _RATE_AT_60, _RATE_POWER = 0.0041, 2.0
 _LOOK_BACK_DAYS = 15 * YEAR_DAYS
 

@@ -3,7 +3,8 @@
 The beam is of one effective energy and parallel for each angle of the tube, where a real one diverges from a focal spot
 some 650 mm away: magnification (at most 10 %) and the slant at the image's far edge are left out. What is kept is what
 depth resolution comes from: a layer at height h is seen displaced by h tan(angle) along the chest wall, and rays are
-longer by 1 / cos(angle).
+longer by 1 / cos(angle). That distance is our choice, typical of machines, and stands in the headers; it is the only
+figure of a machine here: angles and spacings are those of `styles`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,13 @@ A reader sees a lesion with some evidence: the logarithm of its conspicuity, of 
 chance, of which a part is the same for all readers of the case. He votes for recall where that exceeds his own
 threshold. Normal tissue looks suspicious now and then, more often in dense breasts. They read projections: what a
 tomosynthesis volume shows beyond a mammogram does not help them here.
+
+All figures here are our choice, tuned together with the rate in `growth` so that the programme's come out about as
+published: 6 cancers detected and 2 interval cancers in 1,000 exams, 15 to 50 healthy women recalled (the Netherlands,
+digital: 6.2, 2.2 and 14 to 21, Sankatsing et al., BMC Cancer 18:256, 2018; Norway: 4.9 to 6.4 detected and 26 to 46
+recalled, Hofvind et al., Eur J Epidemiol 22:447, 2007), a quarter of cancers of 5 mm found and most above 10 mm (26 %
+and 91 % at 10 mm, Weedon-Fekjaer et al., Breast Cancer Res 10:R41, 2008). `tests/training/phantom/test_programme.py`
+holds them to that.
 """
 
 from __future__ import annotations

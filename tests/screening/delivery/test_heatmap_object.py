@@ -18,7 +18,7 @@ from screening.delivery.context import Delivery
 from screening.delivery.heatmap_object import heatmaps
 from screening.delivery.objects import encoded, written
 from screening.result import Heatmap, ImageResult, Status
-from tests.support.deliveries import CASES, SHA256, delivery
+from tests.support.deliveries import CASES, FRAMES, SHA256, delivery
 from tests.support.validators import dciodvfy, dcmdump, needs
 
 BOX = (7.5, 11.0, 60.0, 88.0)
@@ -182,7 +182,7 @@ def test_hostile_headers_do_not_stop_the_maps(tmp_path: Path) -> None:
         "PatientID": "../../etc/passwd",
         "FrameOfReferenceUID": "not a uid",
         "SharedFunctionalGroupsSequence": Sequence([Dataset()]),
-        "PerFrameFunctionalGroupsSequence": Sequence([Dataset()]),
+        "PerFrameFunctionalGroupsSequence": Sequence(Dataset() for _ in range(FRAMES)),
         "PatientOrientation": ["Q\u00e9", "<b>"],
     }
     for one in heatmaps(heated(delivery(tmp_path, replace(CASES["dbt"], header=header)))):

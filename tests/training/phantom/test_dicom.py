@@ -18,6 +18,8 @@ from screening.sources.folder import read_folder
 from tests.support.simulated_images import drawn_header, drawn_image
 from tests.support.validators import dciodvfy, dcmdump, needs
 from training.phantom.dicom import write_image
+from training.phantom.model import Style
+from training.phantom.styles import STYLES
 
 ALL = list(product(ImageKind, Laterality, (View.CC, View.MLO)))
 NAMES = ["-".join(case) for case in ALL]
@@ -39,6 +41,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_independent_validators_find_no_error(folder: Path, name: str) -> None:
     assert dciodvfy(folder / f"{name}.dcm") == []
     dcmdump(folder / f"{name}.dcm")
+
+
+@needs("dciodvfy")
+@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name)
+@pytest.mark.parametrize("kind", ImageKind)
+def test_each_make_writes_valid_objects(tmp_path: Path, kind: ImageKind, style: Style) -> None:
+    image = drawn_image(kind, Laterality.RIGHT, View.MLO)
+    bits = np.uint16((1 << style.bits) - 1)
+    image = replace(image, style=style, pixel_mm=style.pixel_mm, pixels=image.pixels & bits)
+    write_image(image, drawn_header(kind), tmp_path / "image.dcm")
+    assert dciodvfy(tmp_path / "image.dcm") == []
+    written = pydicom.dcmread(tmp_path / "image.dcm")
+    assert (written.ManufacturerModelName, written.BitsStored) == (style.model_name, style.bits)
 
 
 @needs("dcmdump")
