@@ -12,7 +12,7 @@ import typer
 
 from screening.cli import one_sentence
 from training.cli import Config, DataRoot, print_figures, read_recipe
-from training.crossval import collect, fold_results
+from training.crossval import collect, fold_results, made_of
 from training.data import read_records
 from training.figures import FEWEST, REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
 from training.pages import keep_blocks
@@ -33,7 +33,10 @@ def main(
     with one_sentence():
         recipe = read_recipe(config, data_root)
         records = read_records(recipe)
-        results = collect(recipe, crossval) if fold is None else fold_results(crossval, fold)
+        if fold is None:
+            results = collect(recipe, crossval, records)
+        else:
+            results = fold_results(crossval, fold, made_of(recipe, records))
         held_out = study(results, records, recipe, fold)
         accuracy = measure(held_out)
         print_figures(accuracy)

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from screening.errors import ConfigError
 from screening.model.network import Architecture, MammogramNet
+from screening.model.precision import bfloat16_pays
 from training.batches import Batch, Collate, EpochOrder, Samples, load_batches
 from training.cache import PreparedRecord
 from training.initial_weights import load_imagenet_lite0
@@ -147,7 +148,7 @@ def _begin(recipe: Recipe, device: torch.device, start: MammogramNet | None = No
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaging = get_ema_multi_avg_fn(settings.average_decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
-    if device.type == "cpu" and settings.mixed_precision:
+    if device.type == "cpu" and in_bfloat16(recipe, device):
         depthwise_in_float32(network)
     return Fit(network, average, AdamW(_parameter_groups(network, recipe)))
 
@@ -163,6 +164,14 @@ def freeze_stages(network: MammogramNet, stages: int) -> None:
     for name, parameter in network.backbone.named_parameters():
         if name.startswith(frozen):
             parameter.requires_grad = False
+
+
+def in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: where the recipe wants it and the device has it.
+
+    Others imitate it, far more slowly than they compute in float32.
+    """
+    return recipe.optimisation.mixed_precision and bfloat16_pays(device)
 
 
 def depthwise_in_float32(network: nn.Module) -> None:
@@ -207,7 +216,7 @@ def _step(state: Fit, batch: Batch, recipe: Recipe, total: int, device: torch.de
     for group in state.optimiser.param_groups:
         group["lr"] = group["peak"] * rate_factor(state.step, total, settings.warmup)
     batch = _to(batch, device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.mixed_precision):
+    with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device)):
         output = state.network(batch.images)
     parts = losses(output, batch, recipe.losses)
     state.optimiser.zero_grad(set_to_none=True)

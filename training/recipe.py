@@ -52,7 +52,7 @@ class Optimisation(_Strict):
     clip_norm: float = Field(5.0, gt=0)
     frozen_stages: int = Field(2, ge=0, description="stem and first stages that keep their initial weights")
     gradient_checkpointing: bool = False
-    mixed_precision: bool = True
+    mixed_precision: bool = Field(True, description="bfloat16, on devices that compute in it")
     patience: int = Field(0, ge=0, description="epochs without a better validation figure before stopping; 0: never")
 
 

@@ -47,6 +47,23 @@ def test_fifty_steps_on_a_tiny_set_lower_the_loss(tmp_path: Path) -> None:
     assert curve[-1]["train_dense"] < curve[0]["train_dense"]
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_only_devices_that_compute_in_bfloat16_are_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr("training.fit.bfloat16_pays", lambda _: native)
+    kinds: set[torch.dtype] = set()
+
+    def note(module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        if isinstance(module, nn.Conv2d) and module.groups == 1:
+            kinds.add(output.dtype)
+
+    with nn.modules.module.register_module_forward_hook(note):
+        recipe = tiny_recipe(optimisation={"mixed_precision": True})
+        fit(prepared_set(), recipe, tmp_path / "c.pt", device=CPU, report=quiet, max_steps=1)
+    assert kinds == {torch.bfloat16 if native else torch.float32}
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["first stage", "later stage"])
 @pytest.mark.parametrize("steps", [4, 5, 9], ids=["within an epoch", "at its end", "in the last"])
 def test_a_stopped_run_goes_on_to_the_same_weights_and_curve_as_an_unbroken_one(
