@@ -6,7 +6,7 @@ TESTDATA := $(VENV)/.testdata
 # Where the research sets lie that `make accuracy` trains and judges on.
 DATA ?= ../shared/data
 # Both sets of simulated women are made alike.
-SIMULATED := --rounds 2 --modality both --pixel-mm 0.4 --cancer-share 0.7
+SIMULATED := --modality both --pixel-mm 0.4 --cancer-share 0.7
 
 .PHONY: install demo test check accuracy volumes benchmark clean
 
@@ -47,11 +47,11 @@ check: install
 out/data/simulated/lesions.csv: | install
 	mkdir -p out/data
 	for set in rsna mias cesm; do ln -sfn "$(abspath $(DATA))/$$set" out/data/$$set; done
-	$(BIN)/screening simulate --out out/data/simulated --women 110 --seed 1001 $(SIMULATED)
+	$(BIN)/screening simulate --out out/data/simulated --women 110 --seed 1001 --rounds 2 $(SIMULATED)
 
 # Others, whom no network has seen.
 out/simulated/lesions.csv: | install
-	$(BIN)/screening simulate --out out/simulated --women 300 --seed 9000 $(SIMULATED)
+	$(BIN)/screening simulate --out out/simulated --women 300 --seed 9000 --rounds 1 $(SIMULATED)
 
 # Cross-validation takes hours on a CPU; where its results lie, they are measured again and not made again.
 accuracy: install out/data/simulated/lesions.csv

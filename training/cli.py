@@ -193,13 +193,20 @@ def train_command(
         accuracy = measure(held_out)
         bundle = out / "bundle"
         make_bundle(
-            members, recipe, calibrate(held_out), accuracy.cards(), learned, bundle, version=version, limits=limits
+            members,
+            recipe,
+            calibrate(held_out),
+            accuracy.cards(),
+            learned,
+            bundle,
+            version=version,
+            limits=[*limits, *accuracy.notes],
         )
         LOG.info("bundle: %s", bundle)
         if track:
             from training.tracking import log_bundle
 
-            log_bundle(held_out, accuracy, bundle, out, tracking_uri)
+            log_bundle(held_out, accuracy, bundle, out, tracking_uri, crossval)
 
 
 def print_figures(accuracy: Accuracy) -> None:

@@ -28,7 +28,7 @@ from training.data import prepare_all
 from training.datasets.record import Record
 from training.exams import as_exams, image_id
 from training.export import architecture_card
-from training.fit import Report, Validate, averaged_network, fit
+from training.fit import Report, Validate, averaged_network, between, fit
 from training.recipe import Recipe
 from training.splits import Fold, check_no_leak, folds, manifest
 from training.truth import breasts
@@ -127,18 +127,18 @@ def trained(
     networks: list[MammogramNet] = []
     epochs = 0
     for index, stage in enumerate(recipe.stages):
-        networks.append(
-            fit(
-                [one for one in prepared if one.record.dataset in {source.name for source in stage.data}],
-                stage,
-                folder / checkpoint_name(index),
-                device=device,
-                report=partial(_later, report, epochs),
-                validate=validate if stage.optimisation.patience else None,
-                workers=workers,
-                start=networks[-1] if networks else None,
-            )
+        start = networks[-1] if networks else None
+        end = fit(
+            [one for one in prepared if one.record.dataset in {source.name for source in stage.data}],
+            stage,
+            folder / checkpoint_name(index),
+            device=device,
+            report=partial(_later, report, epochs),
+            validate=validate if stage.optimisation.patience else None,
+            workers=workers,
+            start=start,
         )
+        networks.append(between(start, end, stage.kept) if start else end)
         epochs += stage.optimisation.epochs
     return [networks[index] for index in recipe.answering]
 
@@ -249,7 +249,13 @@ def fold_networks(out: Path, fold: int, recipe: Recipe) -> list[MammogramNet]:
     Raises `ConfigError` if the fold is not finished, or was trained with another recipe.
     """
     folder = _finished(out, fold, made_of(recipe))
-    return [averaged_network(folder / checkpoint_name(stage), recipe) for stage in recipe.answering]
+    return [_stage_network(folder, recipe, stage) for stage in recipe.answering]
+
+
+def _stage_network(folder: Path, recipe: Recipe, stage: int) -> MammogramNet:
+    """The network at the end of a stage, from its checkpoint, as `trained` returned it."""
+    end, kept = averaged_network(folder / checkpoint_name(stage), recipe), recipe.stages[stage].kept
+    return between(_stage_network(folder, recipe, stage - 1), end, kept) if kept else end
 
 
 def finished_folds(recipe: Recipe, out: Path) -> bool:

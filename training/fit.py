@@ -134,6 +134,17 @@ def averaged_network(checkpoint: Path, recipe: Recipe) -> MammogramNet:
     return network.eval()
 
 
+def between(start: MammogramNet, end: MammogramNet, kept: float) -> MammogramNet:
+    """A network with weights between those of two, in evaluation mode; `kept`: share of `start`'s."""
+    network, before = deepcopy(end), start.state_dict()
+    weights = network.state_dict()
+    for name, weight in weights.items():
+        if weight.is_floating_point():
+            weights[name] = torch.lerp(weight, before[name].to(weight.device), kept)
+    network.load_state_dict(weights)
+    return network.eval()
+
+
 def _begin(recipe: Recipe, device: torch.device, start: MammogramNet | None = None) -> Fit:
     torch.manual_seed(recipe.seed)
     network = MammogramNet(Architecture(recipe.backbone, recipe.channels))

@@ -69,13 +69,16 @@ class Stage(_Strict):
     """How the network learns for a while.
 
     `pasted_lesions`: share of normal images that get a lesion of another. `answers`: whether the network at the end of
-    the stage is one of the model's, or only where the next stage begins.
+    the stage is one of the model's, or only where the next stage begins. `kept`: share that the weights at the stage's
+    start have in those at its end; what a network knew survives learning from other data so (WiSE-FT, Wortsman et al.
+    2022).
     """
 
     optimisation: Optimisation = Optimisation()
     losses: LossWeights = LossWeights()
     pasted_lesions: float = Field(0.0, ge=0, le=1)
     answers: bool = True
+    kept: float = Field(0.0, ge=0, lt=1)
 
 
 class Recipe(Stage):
@@ -104,6 +107,8 @@ class Recipe(Stage):
     def _some_stage_answers(self) -> Recipe:
         if not any(stage.answers for stage in (self, *self.then)):
             raise ValueError("no stage answers; leave `answers` out of the last one at least")
+        if self.kept:
+            raise ValueError("the first stage starts from nothing of which a share could be `kept`")
         return self
 
     @property

@@ -134,6 +134,8 @@ def reference_of_bundle(calibration: Calibration, model_id: str) -> Reference:
     size = float(_EXACT)
     if stated := re.match(r"(\d+) (?:breasts|exams), (\d+) with cancer", calibration.fitted_on):
         size = (int(stated[1]) - int(stated[2])) / (1 - calibration.prevalence) ** 2 or size
+    if exams := re.search(r"\bdeciles of (\d+) exams\b", calibration.categories_from):
+        size = float(exams[1])
     return Reference(
         site="",
         model_id=model_id,

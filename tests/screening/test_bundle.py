@@ -97,7 +97,7 @@ def test_the_bundle_in_the_package_is_small_and_loads_in_seconds() -> None:
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) <= 25e6
     start = time.process_time()
     bundle = load_bundle()
-    # More than ten times what it takes on one thread; not by the clock, which others share. benchmarks/score_exam.py measures it.
+    # More than ten times what it takes on one thread; not by the clock, which others share.
     assert time.process_time() - start < 10
     assert bundle.folder == BUNDLED.resolve()
     assert bundle.card.limits

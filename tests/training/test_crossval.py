@@ -25,6 +25,7 @@ from screening.errors import ConfigError
 from screening.model.bundle import load_bundle
 from screening.model.calibration import Calibration
 from screening.model.weights import pack, unpack
+from tests.support.learning import tiny_recipe
 from tests.training.conftest import Validated, run
 from training.cache import PreparedRecord
 from training.calibrate import logits
@@ -230,6 +231,25 @@ def test_a_stage_that_does_not_answer_is_only_where_the_next_begins(crossval: Va
     for one, stage in zip(answering, (0, 2), strict=True):
         assert torch.equal(one.local.weight, every[stage].local.weight)
     assert not torch.equal(every[1].local.weight, every[2].local.weight)
+
+
+def test_a_stage_keeps_the_stated_share_of_the_weights_that_it_began_with(crossval: Validated, tmp_path: Path) -> None:
+    records, recipe = setting(crossval)
+    brief = recipe.optimisation.model_copy(update={"epochs": 1})
+    kept = recipe.model_copy(update={"optimisation": brief, "then": (Stage(optimisation=brief, kept=0.25),)})
+    train_fold(records, 0, kept, tmp_path, torch.device("cpu"), lambda *_: None)
+    start, between = fold_networks(tmp_path, 0, kept)
+    end = averaged_network(tmp_path / "fold-0" / "checkpoint-1.pt", kept)
+    for a, b, c in zip(start.parameters(), between.parameters(), end.parameters(), strict=True):
+        torch.testing.assert_close(b, 0.25 * a + 0.75 * c)
+    held_out = list(folds(records, recipe.folds, recipe.seed)[0].test)
+    expected = list(score_records(held_out, [start, between], recipe, "fold-0", torch.device("cpu"), quiet=True))
+    assert sorted(r.score or 0 for r in expected) == sorted(r.score or 0 for r in fold_results(tmp_path, 0))
+
+
+def test_the_first_stage_has_nothing_to_keep() -> None:
+    with pytest.raises(ValueError, match="first stage"):
+        tiny_recipe(kept=0.5)
 
 
 def test_an_unfinished_fold_has_no_results(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from training.figures import (
     study,
     write_figures,
 )
+from training.plots import reliability_picture
 
 RECIPE = tiny_recipe(
     folds=3,
@@ -316,6 +317,12 @@ def test_a_figure_is_held_to_its_floor_and_the_difference_to_its_interval(accura
 )
 def test_ages_fall_into_the_bands_of_screening(age: float | None, band: str) -> None:
     assert age_band(age) == band
+
+
+def test_tenths_without_a_cancer_can_be_drawn() -> None:
+    made = a_study(lambda known: 0.5 + 0.3 * bool(known.malignant) + 0.001 * int(known.woman))
+    (axes,) = reliability_picture(made).axes
+    assert {0, 1} <= set(np.asarray(axes.lines[0].get_ydata()).tolist())
 
 
 def test_table_document_and_json_hold_every_figure(accuracy: Accuracy, tmp_path: Path) -> None:

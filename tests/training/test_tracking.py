@@ -27,8 +27,7 @@ from tests.support.exams import write_exam
 from tests.support.learning import record, tiny_recipe
 from tests.support.orthanc import free_port
 from tests.training.conftest import Validated, run
-from tests.training.test_figures import a_study
-from training.plots import extreme_women, reliability_picture
+from training.plots import extreme_women
 from training.recipe import load_recipe
 from training.tracking import EXPERIMENT, parameters
 from training.truth import Breasts
@@ -62,14 +61,6 @@ def test_extreme_women_are_those_whom_the_model_got_most_right_and_most_wrong() 
     assert extreme_women(rows, "cancer found", 1) == [("rsna", "0")]
     assert extreme_women(rows, "cancer missed", 1) == [("rsna", "1")]
     assert extreme_women(rows, "false alarm", 1) == [("rsna", "2")]
-
-
-def test_tenths_without_a_cancer_can_be_drawn() -> None:
-    made = a_study(lambda known: 0.5 + 0.3 * bool(known.malignant) + 0.001 * int(known.woman))
-    (axes,) = reliability_picture(made).axes
-    observed = axes.lines[0].get_ydata()
-    assert 0 in observed
-    assert 1 in observed
 
 
 def train(crossval: Validated, out: Path, *options: object) -> Path:

@@ -49,6 +49,13 @@ def test_a_bundles_reference_has_a_tenth_in_each_category() -> None:
         assert reference.bin(score) + 1 == calibration().category(score)
 
 
+def test_deciles_of_exams_are_of_as_many_exams_as_they_say() -> None:
+    words = {"categories_from": "deciles of 351 exams of women without cancer: rsna (digital), out of fold"}
+    reference = reference_of_bundle(of_breasts().model_copy(update=words), MODEL)
+    assert reference.unit is Unit.EXAM
+    assert sum(reference.stratum("").bins) == pytest.approx(351)
+
+
 def test_deciles_of_breasts_are_compared_with_one_breast_of_each_exam() -> None:
     reference = reference_of_bundle(of_breasts(), MODEL)
     assert reference.unit is Unit.BREAST
