@@ -123,7 +123,8 @@ class Ensemble(nn.Module):
 
     def last_stage(self) -> Ensemble:
         """The networks of the last stage, by themselves."""
-        return Ensemble([member for i, member in enumerate(self.members) if (i + 1) % self.stages == 0])
+        members: list[MammogramNet] = list(self.members)  # type: ignore[arg-type]  # a ModuleList forgets of what
+        return Ensemble(members[self.stages - 1 :: self.stages])
 
 
 def _pool(features: Tensor, inside: Tensor) -> Tensor:
