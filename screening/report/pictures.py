@@ -134,7 +134,12 @@ class ExamPictures:
         return hang(image, self._breast(image.image_id))
 
     def _pictures(self) -> list[tuple[Image, Picture]]:
-        ordered = sorted(self._result.images, key=lambda one: (list(View).index(one.image.view), one.image.image_id))
+        """Pictures by view, then by kind, so that of either breast the same kinds hang side by side."""
+
+        def hanging_order(image: Image) -> tuple[int, int, str]:
+            return list(View).index(image.view), list(ImageKind).index(image.kind), image.image_id
+
+        ordered = sorted(self._result.images, key=lambda one: hanging_order(one.image))
         return [(one.image, self._picture(one)) for one in ordered]
 
     def _picture(self, result: ImageResult) -> Picture:

@@ -27,6 +27,7 @@ from screening.report.figures import (
     write_figures,
 )
 from screening.report.hanging import Turn, hang, place
+from screening.report.pictures import ExamPictures
 from screening.result import ExamResult, Heatmap, ImageResult, Reason, Region, Rejection, Status
 
 ROWS, COLUMNS = 1600, 1200
@@ -358,3 +359,17 @@ def test_places_in_an_oblique_view_are_upper_and_lower() -> None:
     oblique = replace(region(400, 1000, 60, 60), view=View.MLO)
     assert place(oblique, image(view="MLO"), mask, Turn()) == "lower, middle depth"
     assert place(replace(oblique, view=View.FB), image(view="FB"), mask, Turn()) == "middle depth"
+
+
+def test_kinds_of_a_view_hang_in_the_same_order_on_both_sides(tmp_path: Path) -> None:
+    kinds = [(side, kind) for side in "RL" for kind in ImageKind]
+    numbers = np.random.default_rng(3).permutation(len(kinds))
+    images = [
+        ImageResult(replace(image(side, image_id=f"1.{number}"), kind=kind), Status.SCORED, score=0.1)
+        for number, (side, kind) in zip(numbers, kinds, strict=True)
+    ]
+    result = ExamResult("e", "w", None, "s", "m", "model", Status.SCORED, score=0.1, images=tuple(images))
+    (row,) = (row for row in ExamPictures(tmp_path, result).rows(()) if len(row.right) == 3)
+    for side, pictures in (("R", row.right), ("L", row.left)):
+        words = [picture.label for picture in pictures]
+        assert words == [f"{side} CC", f"{side} CC synthetic 2D", f"{side} CC tomosynthesis"]
