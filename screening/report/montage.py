@@ -46,7 +46,7 @@ def _montage(out: Path, exam_id: str, result: ImageResult, pictures: ExamPicture
         _tile(files.frame(frame), f"{number}. frame {frame + 1}", result, regions, pictures)
         for number, (frame, regions) in enumerate(keys[:TILES], start=1)
     ]
-    depth = _tile(files.depth, "frame by place", result, (), pictures)
+    depth = _tile(files.depth, "frame map", result, (), pictures)
     return Montage(
         label=viewed(result.image.laterality, result.image.view),
         frames=result.image.frames,
