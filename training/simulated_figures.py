@@ -297,7 +297,11 @@ def main(
         rows = measure(results, followup, boxed(followup, simulated))
         figures = [replace(row.figure, label=row.title, group="simulated women") for row in rows]
         write_figures(figures, scores)
-        put_block(docs, BLOCK, document(rows, simulation, bundle, _commands(simulation["programme"])))
+        put_block(
+            docs,
+            BLOCK,
+            document(rows, simulation, bundle, _commands(simulation["programme"], learned_from_simulated(bundle))),
+        )
         _print(figure_table(figures, "On simulated women"))
 
 
@@ -308,14 +312,15 @@ def _print(table: Any) -> None:
     (console if console.is_terminal else Console(width=160)).print(table)
 
 
-def _commands(programme: Mapping[str, Any]) -> Iterator[str]:
+def _commands(programme: Mapping[str, Any], learned: bool) -> Iterator[str]:
     share = programme.get("cancer_share")
     yield (
         f"screening simulate --out out/simulated --women {programme['women']} --rounds {programme['rounds']} --seed "
         f"{programme['seed']} --modality both --pixel-mm {programme['pixel_mm']:g}"
         f"{f' --cancer-share {share:g}' if share else ''}"
     )
-    yield "python -m training.simulated_figures --simulated out/simulated --scores out/simulated-scores"
+    trained_on = " --trained-on out/data/simulated" if learned else ""
+    yield f"python -m training.simulated_figures --simulated out/simulated --scores out/simulated-scores{trained_on}"
 
 
 if __name__ == "__main__":

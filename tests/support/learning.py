@@ -9,9 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from screening.exam import Laterality, View
+from screening.exam import ImageKind, Laterality, View
 from screening.imaging.geometry import Geometry
 from tests.support.phantoms import breast_mask, synthetic_mammogram
+from tests.support.volumes import PIXEL_MM
 from training.cache import PreparedRecord
 from training.datasets.record import Lesion, Record
 from training.recipe import Recipe
@@ -60,6 +61,23 @@ def prepared_set(number: int = 24, seed: int = 0) -> list[PreparedRecord]:
         geometry = Geometry(0, 0, COLUMNS, ROWS, COLUMNS, ROWS)
         made.append(PreparedRecord(record(i, **facts), np.round(pixels * 65535).astype(np.uint16), labels, geometry))
     return made
+
+
+def volume(*lesions: Lesion, path: Path = Path("volume.dcm"), malignant: bool | None = True) -> Record:
+    """A left CC volume of `tests.support.volumes`, of the set simulated."""
+    return Record(
+        dataset="simulated",
+        woman="w",
+        exam="e",
+        image="v",
+        path=path,
+        laterality=Laterality.LEFT,
+        view=View.CC,
+        malignant=malignant,
+        lesions=lesions,
+        pixel_spacing_mm=(PIXEL_MM, PIXEL_MM),
+        kind=ImageKind.DBT,
+    )
 
 
 def tiny_recipe(**changes: Any) -> Recipe:

@@ -22,7 +22,17 @@ from screening.errors import ConfigError
 from screening.exam import ImageKind
 from tests.support.batches import bare_exam
 from tests.support.programme import Programme, simulate
-from training.simulated_figures import EXAMS, Row, _missed, boxed, check_unseen, document, measure, read_simulation
+from training.simulated_figures import (
+    EXAMS,
+    Row,
+    _commands,
+    _missed,
+    boxed,
+    check_unseen,
+    document,
+    measure,
+    read_simulation,
+)
 from training.simulated_scores import only
 
 SIMULATION = {"programme": {"women": 300, "seed": 7, "rounds": 2, "pixel_mm": 0.2, "cancer_share": 0.3}}
@@ -142,6 +152,14 @@ def test_document_says_that_the_women_do_not_exist_and_what_was_missed(women: Wo
     assert text.count("\n| ") == len(women.rows) + 2
     for row in women.rows:
         assert (f"- Missed: {row.title}." in text) == (row.passed is False)
+
+
+def test_commands_to_measure_again_name_the_women_that_the_model_learned_from() -> None:
+    """Without them a model that learned from simulated women is refused (`check_unseen`)."""
+    programme = {"women": 3, "rounds": 1, "seed": 9, "pixel_mm": 0.4}
+    for learned in (False, True):
+        *_, measuring = _commands(programme, learned)
+        assert ("--trained-on" in measuring) == learned
 
 
 def test_women_that_the_model_learned_from_are_refused(women: Women, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from screening.errors import ImageError
-from screening.exam import ImageKind, Laterality, View
+from screening.exam import ImageKind
 from screening.imaging.prepare import Preparation
 from tests.support.dicom import write_dicom
-from tests.support.volumes import PIXEL_MM, drawn_volume, tomosynthesis
+from tests.support.learning import volume
+from tests.support.volumes import drawn_volume, tomosynthesis
 from training.cache import prepare_records
-from training.datasets.record import Lesion, Record
+from training.datasets.record import Lesion
 from training.slabs import prepared_slab, with_slabs
 
 COLUMN, ROW, FRAMES = 90, 200, 40
@@ -22,22 +23,6 @@ COLUMN, ROW, FRAMES = 90, 200, 40
 
 def lesion(frame: int | None, *, malignant: bool = True) -> Lesion:
     return Lesion(COLUMN - 12, ROW - 12, 24, 24, shape="ellipse", malignant=malignant, frame=frame)
-
-
-def volume(*lesions: Lesion, path: Path = Path("volume.dcm"), malignant: bool | None = True) -> Record:
-    return Record(
-        dataset="simulated",
-        woman="w",
-        exam="e",
-        image="v",
-        path=path,
-        laterality=Laterality.LEFT,
-        view=View.CC,
-        malignant=malignant,
-        lesions=lesions,
-        pixel_spacing_mm=(PIXEL_MM, PIXEL_MM),
-        kind=ImageKind.DBT,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from evaluation.hits import centre_in_lesion, match
-from screening.exam import ImageKind, Laterality, View
 from screening.model.bundle import load_bundle
 from screening.result import ExamResult, ImageResult, Region, Status
 from tests.support.bundles import tiny_bundle
 from tests.support.dicom import write_dicom
-from tests.support.learning import record, write_mias
-from tests.support.volumes import PIXEL_MM, drawn_volume, tomosynthesis
+from tests.support.learning import record, volume, write_mias
+from tests.support.volumes import drawn_volume, tomosynthesis
 from tests.training.conftest import run
-from training.datasets.record import Lesion, Record
+from training.datasets.record import Lesion
 from training.exams import as_image
 from training.testset import score_dataset
 from training.truth import localised
@@ -25,21 +24,8 @@ FRAMES, SPOT = 30, (90, 200, 22)
 
 def test_a_volume_of_a_data_set_is_scored_through_all_its_frames(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "volume.dcm", tomosynthesis(drawn_volume(FRAMES, [SPOT], sigma_frames=3.0)))
-    volume = Record(
-        dataset="bcs-dbt",
-        woman="w",
-        exam="e",
-        image="v",
-        path=path,
-        laterality=Laterality.LEFT,
-        view=View.CC,
-        malignant=True,
-        lesions=(),
-        pixel_spacing_mm=(PIXEL_MM, PIXEL_MM),
-        kind=ImageKind.DBT,
-    )
     bundle = load_bundle(tiny_bundle(tmp_path / "bundle"))
-    (result,) = score_dataset([volume], bundle, tmp_path / "out")
+    (result,) = score_dataset([volume(path=path)], bundle, tmp_path / "out")
     assert result.status is Status.SCORED
     top = result.images[0].regions[0]
     assert top.x <= SPOT[0] <= top.x + top.width
