@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 # Both sets of simulated women are made alike.
 SIMULATED := --modality both --pixel-mm 0.4 --cancer-share 0.7
 
-.PHONY: install demo test check accuracy volumes benchmark clean
+.PHONY: install demo test check accuracy slabs volumes benchmark clean
 
 # An environment cannot be moved, nor does it outlive its Python: the stamp says where it was made.
 ifneq ($(shell test -x $(BIN)/python && cat $(READY) 2>/dev/null),$(CURDIR))
@@ -49,19 +49,35 @@ out/data/simulated/lesions.csv: | install
 	for set in rsna mias cesm; do ln -sfn "$(abspath $(DATA))/$$set" out/data/$$set; done
 	$(BIN)/screening simulate --out out/data/simulated --women 110 --seed 1001 --rounds 2 $(SIMULATED)
 
+# What the networks for slabs learn from, with further lesions, and the women on whom their scale is fitted.
+out/data/simulated-lesions/lesions.csv: | install
+	mkdir -p out/data
+	$(BIN)/screening simulate --out out/data/simulated-lesions --women 240 --seed 4001 --modality dbt --pixel-mm 0.4 \
+		--cancer-share 0.5 --more-lesions 2.5
+
+out/data/simulated-calibration/lesions.csv: | install
+	mkdir -p out/data
+	$(BIN)/screening simulate --out out/data/simulated-calibration --women 120 --seed 9000 --rounds 1 $(SIMULATED)
+
 # Others, whom no network has seen.
 out/simulated/lesions.csv: | install
-	$(BIN)/screening simulate --out out/simulated --women 300 --seed 9000 --rounds 1 $(SIMULATED)
+	$(BIN)/screening simulate --out out/simulated --women 300 --seed 6006 --rounds 1 $(SIMULATED)
 
 # Cross-validation takes hours on a CPU; where its results lie, they are measured again and not made again.
 accuracy: install out/data/simulated/lesions.csv
 	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root out/data --out out/crossval
 	$(BIN)/python -m training.accuracy --data-root out/data
 
+# The bundled model again with networks for slabs; an hour and a half on two cores. Copy out/slabs/bundle to ship it.
+slabs: install out/data/simulated/lesions.csv out/data/simulated-lesions/lesions.csv out/data/simulated-calibration/lesions.csv
+	$(BIN)/screening train-slabs --version 0.6.0 --data-root out/data --out out/slabs
+
 # All figures of tomosynthesis and of simulated women; without scores that lie there already, hours on a CPU.
-volumes: install out/data/simulated/lesions.csv out/simulated/lesions.csv
+volumes: install out/data/simulated/lesions.csv out/data/simulated-lesions/lesions.csv \
+		out/data/simulated-calibration/lesions.csv out/simulated/lesions.csv
 	$(BIN)/python -m training.simulated_figures --simulated out/simulated --scores out/simulated-scores \
-		--trained-on out/data/simulated --docs docs/accuracy.md
+		--trained-on out/data/simulated --trained-on out/data/simulated-lesions \
+		--trained-on out/data/simulated-calibration --docs docs/accuracy.md
 	$(BIN)/python -m benchmarks.realism --simulated out/simulated --data-root $(DATA) --docs docs/realism.md
 	$(BIN)/python -m benchmarks.lesion_transfer --simulated out/simulated --data-root $(DATA) --docs docs/realism.md
 	$(BIN)/python -m benchmarks.simulate --docs docs/performance.md

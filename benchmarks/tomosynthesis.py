@@ -33,7 +33,7 @@ from screening.dicomfile import open_dicom
 from screening.imaging.decode import PIXEL_KEYWORDS, FrameReader, PixelFormat
 from screening.imaging.load_volume import load_volume
 from screening.model.bundle import Bundle, load_bundle
-from screening.model.forward import forward
+from screening.model.forward import forward_slabs
 from screening.model.precision import bfloat16_pays
 from screening.report import write_figures
 from screening.result import ExamResult, Status
@@ -137,8 +137,7 @@ def _network(folder: Path, bundle: Bundle, half: bool) -> float:
     loaded = load_volume(exam.images[0], bundle.preparation, bundle.slabbing)
     assert loaded.volume is not None
     start = time.perf_counter()
-    for image in loaded.volume.images:
-        forward(image, bundle, half)
+    forward_slabs(loaded.volume.images, bundle, half)
     return time.perf_counter() - start
 
 
@@ -184,7 +183,7 @@ def document(figures: dict[str, Any]) -> str:
         "| figure | value | target |",
         "| --- | --- | --- |",
         f"| floor: decoding alone | {Seconds(tuple(figures['decode_s']))} | |",
-        f"| floor: network alone, on all slabs | {Seconds(tuple(figures['network_s']))} | |",
+        f"| floor: networks alone, as they read the slabs | {Seconds(tuple(figures['network_s']))} | |",
         f"| end to end, one volume from file to pictures | {Seconds(tuple(figures['end_to_end_s']))} | |",
         f"| **end to end ÷ floor** | **{ratio:.2f}** | ≤ {RATIO_TARGET}: {_met(ratio <= RATIO_TARGET)} |",
     ]

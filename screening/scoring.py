@@ -17,7 +17,7 @@ from screening.imaging.prepare import Preparation, Prepared
 from screening.linking import find_volume_candidates, peak_places
 from screening.model.bundle import Bundle
 from screening.model.calibration import OperatingPoint
-from screening.model.forward import forward
+from screening.model.forward import forward, forward_slabs
 from screening.model.network import DENSITIES, MammogramNet
 from screening.reading_aid import key_frames, mark_threshold
 from screening.regions import OUTSIDE, Candidate, find_candidates
@@ -41,7 +41,7 @@ class Prediction:
     `logits`: float32 (rows, columns) at the network's stride, smoothed, `OUTSIDE` beyond the breast. `density`: float
     (4,), probabilities of A to D. `candidates`: regions, highest first.
 
-    Of a volume, `logits` are the highest over its slabs and `density` is their mean. `frames`: the most suspicious
+    Of a volume, `logits` are the highest over its slabs. `frames`: the most suspicious
     frame of each logit, int16 (rows, columns), -1 beyond the breast. `previews`: the frames of the candidates' peaks,
     uint8 (rows, columns).
     """
@@ -99,24 +99,25 @@ def predict(prepared: Prepared, bundle: Bundle, half: bool = False) -> Predictio
 
 
 def predict_volume(prepared: Prepared, volume: PreparedVolume, bundle: Bundle, half: bool = False) -> Prediction:
-    """Run the network on the slabs of one volume, of which `prepared` gives the geometry, and link what they show."""
-    reader = bundle.for_slabs
-    answers = [forward(image, reader, half) for image in volume.images]
-    logits = np.stack([one for one, _ in answers])
+    """Run the networks on the slabs of one volume, of which `prepared` gives the geometry, and link what they show."""
+    answers = forward_slabs(volume.images, bundle, half)
     found = find_volume_candidates(
-        logits,
+        answers.logits,
         volume.slabs,
         volume.positions_mm,
         MammogramNet.STRIDE,
         bundle.preparation.pixel_spacing_mm,
         prepared.geometry,
+        answers.heights_mm,
     )
-    candidates = [_focused(one, volume, bundle.slabbing.step_mm) for one in found]
+    candidates = found
+    if answers.heights_mm is None:
+        candidates = [_focused(one, volume, bundle.slabbing.step_mm) for one in found]
     return Prediction(
-        logits.max(axis=0),
-        np.mean([density for _, density in answers], axis=0),
+        answers.logits.max(axis=0),
+        answers.density,
         candidates,
-        peak_places(logits, volume.slabs, volume.positions_mm),
+        peak_places(answers.logits, volume.slabs, volume.positions_mm, answers.heights_mm),
         {peak: volume.previews[peak].copy() for _, _, peak in (one.frames for one in candidates)},
     )
 

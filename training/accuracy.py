@@ -11,10 +11,11 @@ import torch
 import typer
 
 from screening.cli import one_sentence
-from training.cli import Config, DataRoot, print_figures, read_recipe
+from training.cli import print_figures, read_recipe
 from training.crossval import collect, fold_results, made_of
 from training.data import read_records
 from training.figures import FEWEST, REPLICATES, Accuracy, Measured, Study, measure, shown_range, study
+from training.options import Config, DataRoot
 from training.pages import keep_blocks
 from training.recipe import Recipe
 from training.splits import manifest

@@ -39,8 +39,9 @@ def augmentation(view: View) -> A.Compose:
 def augmented(
     pixels: npt.NDArray[np.float32], lesions: npt.NDArray[np.uint8], view: View, seed: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Augment an image (rows, columns) in [0, 1] and its lesion labels alike; the same seed gives the same result.
+    """Augment an image in [0, 1] and its lesion labels, (rows, columns), alike; the same seed gives the same result.
 
+    Several images that lie over one another, (rows, columns, images), are augmented alike but for their noise.
     Air stays exactly 0, since the network tells the breast from its surroundings by that.
     """
     pipeline = augmentation(view)
@@ -48,8 +49,9 @@ def augmented(
     # One seed for all would let every step draw the same number: either all of them happen, or none.
     for step, own in zip(pipeline.transforms, np.random.default_rng(seed).integers(2**31, size=99), strict=False):
         step.set_random_seed(int(own))
-    air = (pixels <= 0).astype(np.uint8)
-    out = pipeline(image=pixels[..., None], masks=[lesions, 1 - air])
+    stacked = pixels.reshape(*lesions.shape, -1)
+    air = (stacked[..., stacked.shape[-1] // 2] <= 0).astype(np.uint8)
+    out = pipeline(image=stacked, masks=[lesions, 1 - air])
     inside = out["masks"][1] > 0
-    image = np.clip(out["image"][..., 0], 1e-3, 1.0)
-    return np.where(inside, image, 0).astype(np.float32), out["masks"][0]
+    image = np.where(inside[..., None], np.clip(out["image"], 1e-3, 1.0), 0)
+    return image.astype(np.float32).reshape(pixels.shape), out["masks"][0]

@@ -63,13 +63,13 @@ def dense_truth(
         target[(share > 25) & (target <= 0)] = UNKNOWN
         if lesion.kind == "misplaced" or lesion.malignant is None:
             continue
-        core = _core(area, shape)
-        target[core] = np.maximum(target[core], 1.0 if lesion.malignant else benign_target)
-        weight[core] += 1 / np.count_nonzero(core)
+        cells = core(area, shape)
+        target[cells] = np.maximum(target[cells], 1.0 if lesion.malignant else benign_target)
+        weight[cells] += 1 / np.count_nonzero(cells)
     return target, weight
 
 
-def _core(area: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def core(area: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """The cells deep inside a lesion: at least one."""
     distance = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     deep = (distance >= CORE * distance.max()).astype(np.float32)

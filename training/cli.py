@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,9 @@ from screening.cli import SOME_FAILED, Model, one_sentence
 from screening.configs import config_dir
 from screening.errors import ConfigError
 from screening.options import Half
+from training.options import Config, DataRoot, Out, Threads, Workers, write_curve
 from training.phantom.cli import join as join_phantom
+from training.slab_cli import join as join_slabs
 
 if TYPE_CHECKING:
     import torch
@@ -26,36 +28,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-Config = Annotated[str, typer.Option("--config", help="Recipe: a YAML file, or the name of a bundled one (bundled).")]
-DataRoot = Annotated[Path, typer.Option("--data-root", help="Folder that the recipe's relative data roots start from.")]
-Threads = Annotated[
-    int,
-    typer.Option(
-        "--threads",
-        min=1,
-        help="Cores for the network. On a machine that also does other work use 1: threads that wait for each other at "
-        "every layer slow down many times as soon as one is held up.",
-    ),
-]
-Workers = Annotated[
-    int,
-    typer.Option(
-        "--workers",
-        min=0,
-        help="Processes that augment images ahead of the network. They pay with a GPU, which would wait for images; on "
-        "a CPU leave 0, since they take the network's cores.",
-    ),
-]
-Out = Annotated[
-    Path, typer.Option("--out", help="Folder for checkpoints, curves and results; a killed run goes on from it.")
-]
-
 
 def join(app: typer.Typer) -> None:
     """Add this package's commands to the application."""
     app.command("train")(train_command)
     app.command("crossval")(crossval_command)
     app.command("test")(testset_command)
+    join_slabs(app)
     join_phantom(app)
 
 
@@ -285,20 +264,3 @@ def read_recipe(config: str, data_root: Path) -> Recipe:
 
     bundled = config_dir("training") / f"{config}.yaml"
     return load_recipe(bundled if bundled.is_file() else Path(config), data_root)
-
-
-def write_curve(file: Path) -> Callable[[dict[str, float], int], None]:
-    """A report that writes each epoch's figures to a CSV file (epoch, figure, value).
-
-    A killed run goes on from an earlier epoch than it had reported last: rows from there on are replaced.
-    """
-
-    def report(figures: dict[str, float], epoch: int) -> None:
-        from screening.store import write_atomically
-
-        lines = file.read_text(encoding="utf-8").splitlines()[1:] if file.exists() else []
-        kept = [line for line in lines if int(line.partition(",")[0]) < epoch]
-        added = [f"{epoch},{name},{value:.6g}" for name, value in figures.items()]
-        write_atomically(file, ["\n".join(("epoch,figure,value", *kept, *added, "")).encode()])
-
-    return report

@@ -11,7 +11,7 @@ import torch
 
 from screening.errors import ConfigError
 from screening.exam import ImageKind
-from screening.model.bundle import WEIGHTS, Figure, TrainingData, save_bundle
+from screening.model.bundle import Figure, TrainingData, save_bundle
 from screening.model.calibration import Calibration
 from screening.model.network import DENSITIES, Architecture, Ensemble, MammogramNet
 from training.datasets.record import Record
@@ -107,7 +107,12 @@ def make_bundle(
         "figures": [figure.model_dump() for figure in figures],
     }
     save_bundle(folder, network, calibration, card)
-    megabytes = (folder / WEIGHTS).stat().st_size / 1e6
+    warn_if_large(folder)
+
+
+def warn_if_large(folder: Path) -> None:
+    """Say so in the log where a bundle's weights are too large to come with the package."""
+    megabytes = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
     if megabytes > LARGEST_MB:
         LOG.warning("the weights take %.0f MB; a bundle in the package may take %d MB", megabytes, LARGEST_MB)
 

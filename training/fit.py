@@ -89,7 +89,7 @@ def fit(
     )
     total = settings.epochs * order.steps
     samples = Samples(records, recipe.pasted_lesions)
-    with _progress() as progress:
+    with training_progress() as progress:
         task = progress.add_task("", total=total, completed=state.step, loss=math.nan)
         while state.epoch < settings.epochs and not _out_of_patience(state, recipe):
             before = state.epoch * order.steps
@@ -297,7 +297,7 @@ def _restore(state: Fit, checkpoint: Path, device: torch.device) -> None:
     state.sums, state.best_average = content["sums"], content["best_average"]
 
 
-def _progress() -> Progress:
+def training_progress() -> Progress:
     return Progress(
         TextColumn("{task.description:>12}"),
         BarColumn(),

@@ -36,7 +36,7 @@ class Losses:
 
 def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     """The loss of a batch; a part that no sample of the batch has truth for is 0."""
-    inside = _inside(batch.images, (output.local.shape[-2], output.local.shape[-1]))
+    inside = within_breast(batch.images, (output.local.shape[-2], output.local.shape[-1]))
     image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
     # The whole breast has to say by itself what it knows: beside the places it would learn nothing.
     context = image_loss(output.context, batch.malignant)
@@ -46,7 +46,7 @@ def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     return Losses(total, image.detach(), context.detach(), dense.detach(), density.detach())
 
 
-def _inside(images: Tensor, size: tuple[int, int]) -> Tensor:
+def within_breast(images: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.adaptive_avg_pool2d((images > 0).float(), size)[:, 0] > 0.25
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from screening.errors import ConfigError
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -142,15 +144,20 @@ def load_recipe(file: Path, data_root: Path = Path(".")) -> Recipe:
 
     Relative roots of data sets start from `data_root`.
     """
+    recipe = validated(Recipe, file)
+    data = tuple(source.model_copy(update={"root": data_root / source.root}) for source in recipe.data)
+    return recipe.model_copy(update={"data": data})
+
+
+def validated(kind: type[Kind], file: Path) -> Kind:
+    """A recipe of some kind from its file; raises `ConfigError` that names the file and the key."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read as YAML ({error})") from error
     try:
-        recipe = Recipe.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise ConfigError(f"{file}: {key}: {first['msg']}") from error
-    data = tuple(source.model_copy(update={"root": data_root / source.root}) for source in recipe.data)
-    return recipe.model_copy(update={"data": data})

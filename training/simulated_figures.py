@@ -33,7 +33,9 @@ from evaluation.tables import FollowUp, load_followup
 from screening.cli import one_sentence, progress_bar
 from screening.errors import ConfigError
 from training.datasets.simulated import read_simulated
+from training.export import SIMULATED
 from training.pages import put_block
+from training.slab_bundle import SLABS
 
 if TYPE_CHECKING:
     from screening.model.bundle import Bundle
@@ -214,8 +216,8 @@ def document(rows: Sequence[Row], simulated: Mapping[str, Any], bundle: Bundle, 
             "",
             *([f"- {row.verdict.capitalize()}: {row.title}." for row in missed] or ["Everything asked for is met."]),
             "",
-            "Volumes and 2D images are of the same compressions; each exam was scored twice, by one kind alone, and "
-            "both by the networks of the last stage, the only ones that learned from simulated women if any did. The "
+            "Volumes and 2D images are of the same compressions; each exam was scored twice, by one kind alone, as the "
+            f"bundle reads it. {_readers(bundle)} The "
             "cancers of an exam are those detected at it or surfacing within two years. Boxes are of diagnosed cancers "
             "and biopsied benign lesions; places in volumes of passed exams are judged in the plane. Thresholds for 1 "
             "false positive are those of the same women.",
@@ -226,6 +228,16 @@ def document(rows: Sequence[Row], simulated: Mapping[str, Any], bundle: Bundle, 
             *commands,
             "```",
         ]
+    )
+
+
+def _readers(bundle: Bundle) -> str:
+    """What has to be known of who reads what, before kinds of image are compared."""
+    if bundle.slabs is None:
+        return "The networks for 2D images read the slabs of volumes, too."
+    return (
+        "Volumes are read by networks of their own, which learned from simulated women alone; the networks for 2D "
+        "images learned mostly from real ones. So the difference between the kinds is one of networks, too."
     )
 
 
@@ -252,7 +264,8 @@ def read_simulation(folder: Path) -> dict[str, Any]:
 
 def learned_from_simulated(bundle: Bundle) -> bool:
     """Whether the bundle's card names simulated women among its training data."""
-    return any(data.name == "simulated" for data in bundle.card.training_data)
+    names = (SIMULATED, SLABS.format(name=SIMULATED))
+    return any(data.name in names for data in bundle.card.training_data)
 
 
 def check_unseen(followup: FollowUp, bundle: Bundle, trained_on: Sequence[Path]) -> None:
@@ -261,7 +274,7 @@ def check_unseen(followup: FollowUp, bundle: Bundle, trained_on: Sequence[Path])
         raise ConfigError("the model learned from simulated women; name their folders by --trained-on")
     women = set(followup.exams["woman_id"])
     for folder in trained_on:
-        seen = women & set(load_followup(folder / "followup").exams["woman_id"])
+        seen = women & {record.woman for record in read_simulated(folder)}
         if seen:
             raise ConfigError(f"{len(seen):,} of the women are in {folder}, which the model learned from as well")
 
@@ -288,11 +301,9 @@ def main(
         followup = load_followup(simulated / "followup")
         bundle = load_bundle(model)
         check_unseen(followup, bundle, trained_on or [])
-        # Volumes are read by the last stage's networks; so that kinds of image are compared and not networks, both are.
-        reader = bundle.for_slabs
         for arm in ARMS:
             with progress_bar(f"Scoring by {arm}") as bar:
-                score_arm(arm, simulated / "dicom", reader, scores / arm, observers=(OnProgress(bar),))
+                score_arm(arm, simulated / "dicom", bundle, scores / arm, observers=(OnProgress(bar),))
         results = {arm: load_scores(scores / arm, arm) for arm in ARMS}
         rows = measure(results, followup, boxed(followup, simulated))
         figures = [replace(row.figure, label=row.title, group="simulated women") for row in rows]
@@ -319,7 +330,8 @@ def _commands(programme: Mapping[str, Any], learned: bool) -> Iterator[str]:
         f"{programme['seed']} --modality both --pixel-mm {programme['pixel_mm']:g}"
         f"{f' --cancer-share {share:g}' if share else ''}"
     )
-    trained_on = " --trained-on out/data/simulated" if learned else ""
+    folders = ("simulated", "simulated-lesions", "simulated-calibration") if learned else ()
+    trained_on = "".join(f" --trained-on out/data/{folder}" for folder in folders)
     yield f"python -m training.simulated_figures --simulated out/simulated --scores out/simulated-scores{trained_on}"
 
 

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from screening.errors import BundleError
 from screening.exam import PresentationIntent
@@ -23,10 +24,13 @@ from screening.imaging.prepare import Preparation
 from screening.imaging.slabs import Projection, Slabbing
 from screening.model.calibration import Calibration
 from screening.model.network import Architecture, Ensemble, MammogramNet
+from screening.model.slab_network import SlabArchitecture, SlabEnsemble, SlabNet
 from screening.model.weights import pack, unpack
 from screening.registry import LOCAL_REGISTRY
 
 CARD, WEIGHTS, CALIBRATION = "bundle.yaml", "model.safetensors", "calibration.yaml"
+SLAB_WEIGHTS = "slabs.safetensors"
+"""Only in bundles with a slab network."""
 
 BUNDLED = Path(__file__).parent / "bundled"
 """The bundle that comes with the package."""
@@ -36,6 +40,7 @@ REGISTRY = "models:/"
 
 
 Model = TypeVar("Model", bound=BaseModel)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class _Strict(BaseModel):
@@ -56,6 +61,16 @@ class ArchitectureCard(_Strict):
         if self.members % self.stages:
             raise ValueError(f"{self.members} members are not those of {self.stages} stages each")
         return self
+
+
+class SlabNetworkCard(_Strict):
+    """The slab network's shape (see `SlabArchitecture`). `members`: how many of them answer together."""
+
+    backbone: str
+    stages: int = Field(ge=5, le=7)
+    channels: int = Field(ge=8)
+    neighbours: int = Field(ge=0, le=4)
+    members: int = Field(ge=1, le=16)
 
 
 class PreparationCard(_Strict):
@@ -93,6 +108,7 @@ class Card(_Strict):
     name: str
     version: str
     architecture: ArchitectureCard
+    slab_network: SlabNetworkCard | None = None
     preparation: PreparationCard
     intents: tuple[PresentationIntent, ...]
     files: dict[str, str]
@@ -107,6 +123,7 @@ class Card(_Strict):
 class Bundle:
     """A loaded model. `model_id`: name, version and the first twelve digits of `sha256`, as it stands in outputs.
 
+    `slabs`: the network that reads the slabs of volumes; without one, the network for 2D images reads them.
     `folder`: where it was loaded from, and other processes can load it; None for one that is only in memory.
     """
 
@@ -116,6 +133,7 @@ class Bundle:
     sha256: str
     device: torch.device
     folder: Path | None = None
+    slabs: SlabEnsemble | None = None
 
     @property
     def model_id(self) -> str:
@@ -123,7 +141,9 @@ class Bundle:
 
     @property
     def for_slabs(self) -> Bundle:
-        """The bundle as slabs are read: by the last stage's networks alone. Those before learned from no volumes."""
+        """The bundle as slabs are read without a slab network: by the last stage's networks, as those before it learned
+        from no volumes. With one, they say how dense the breast of a volume is.
+        """
         return replace(self, network=self.network.last_stage(), folder=None)
 
     @property
@@ -145,27 +165,46 @@ def load_bundle(reference: str | Path | None = None, device: torch.device | None
     folder = bundle_folder(reference)
     text = _read(folder / CARD)
     card: Card = _validated(Card, text, folder / CARD)
-    for name in (WEIGHTS, CALIBRATION):
+    for name in (WEIGHTS, CALIBRATION, *([SLAB_WEIGHTS] if card.slab_network else [])):
         if card.files.get(name) != hashlib.sha256(_read(folder / name)).hexdigest():
             raise BundleError(f"{folder / name}: was changed since the bundle was made; get the bundle again")
     calibration: Calibration = _validated(Calibration, _read(folder / CALIBRATION), folder / CALIBRATION)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = _network(card.architecture, folder)
-    network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
-    return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device, folder.resolve())
+    if (card.slab_network is None) != (calibration.slabs is None):
+        raise BundleError(f"{folder / CALIBRATION}: slabs: a slab network needs its scale, and a scale its network")
+    network = _ready(_network(card.architecture, folder), device)
+    slabs = _ready(_slab_network(card.slab_network, folder), device) if card.slab_network else None
+    return Bundle(card, calibration, network, hashlib.sha256(text).hexdigest(), device, folder.resolve(), slabs)
 
 
-def save_bundle(folder: Path, network: Ensemble, calibration: Calibration, card: dict[str, Any]) -> None:
+def _ready(network: Network, device: torch.device) -> Network:
+    return network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # stubs lack it
+
+
+def save_bundle(
+    folder: Path, network: Ensemble, calibration: Calibration, card: dict[str, Any], slabs: SlabEnsemble | None = None
+) -> None:
     """Write a bundle to `folder`; `card` is the content of `bundle.yaml` but for `files`, which is filled in.
 
     Its weights are packed (`screening.model.weights`), which moves a logit about as much as computing in bfloat16 does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(pack(network.state_dict()), folder / WEIGHTS)
+    save_file(_packed(network), folder / WEIGHTS)
     _write_yaml(folder / CALIBRATION, calibration.model_dump(mode="json"))
-    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, CALIBRATION)}
+    names = [WEIGHTS, CALIBRATION]
+    (folder / SLAB_WEIGHTS).unlink(missing_ok=True)
+    if slabs is not None:
+        save_file(_packed(slabs), folder / SLAB_WEIGHTS)
+        names.append(SLAB_WEIGHTS)
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     checked = Card.model_validate(card | {"files": files})
     _write_yaml(folder / CARD, checked.model_dump(mode="json"))
+
+
+def _packed(network: nn.Module) -> dict[str, Tensor]:
+    # On the CPU: a GPU divides by a number as it multiplies by its inverse, so that scales of filters could move by a
+    # bit, and what was loaded has to be saved as the same bytes.
+    return pack({name: tensor.cpu() for name, tensor in network.state_dict().items()})
 
 
 def bundle_folder(reference: str | Path | None) -> Path:
@@ -205,14 +244,29 @@ def _network(card: ArchitectureCard, folder: Path) -> Ensemble:
     except Exception as error:  # timm answers names it does not know, or cannot cut at these strides, in many ways
         sentence = f"architecture.backbone: timm cannot build {card.backbone!r} with features of stride 8 to 32"
         raise BundleError(f"{folder / CARD}: {sentence}") from error
+    _load_weights(network, folder / WEIGHTS)
+    return network
+
+
+def _slab_network(card: SlabNetworkCard, folder: Path) -> SlabEnsemble:
+    architecture = SlabArchitecture(card.backbone, card.stages, card.channels, card.neighbours)
     try:
-        network.load_state_dict(unpack(load_file(folder / WEIGHTS)))
+        network = SlabEnsemble([SlabNet(architecture) for _ in range(card.members)], architecture)
+    except Exception as error:  # as for the other network
+        sentence = f"slab_network.backbone: timm cannot build {card.backbone!r} with features of stride 8 and 16"
+        raise BundleError(f"{folder / CARD}: {sentence}") from error
+    _load_weights(network, folder / SLAB_WEIGHTS)
+    return network
+
+
+def _load_weights(network: nn.Module, file: Path) -> None:
+    try:
+        network.load_state_dict(unpack(load_file(file)))
     except (SafetensorError, RuntimeError, KeyError) as error:  # their messages list every weight
-        raise BundleError(f"{folder / WEIGHTS}: does not hold the weights of the architecture in {CARD}") from error
+        raise BundleError(f"{file}: does not hold the weights of the architecture in {CARD}") from error
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise BundleError(f"{folder / WEIGHTS}: {name} holds values that are no numbers; get the bundle again")
-    return network
+            raise BundleError(f"{file}: {name} holds values that are no numbers; get the bundle again")
 
 
 def _read(file: Path) -> bytes:

@@ -23,11 +23,26 @@ class OperatingPoint(BaseModel):
     chosen_on: str
 
 
+class SlabScale(BaseModel):
+    """What brings the answers of a slab network onto the scale of the network for 2D images.
+
+    logit = slope · answer + intercept: the same logit then means the same probability of cancer, so that views of both
+    kinds can be read together. `fitted_on`: which data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    slope: float = Field(gt=0)
+    intercept: float
+    fitted_on: str
+
+
 class Calibration(BaseModel):
     """Platt scaling with the prior shifted to screening prevalence (Platt 1999; Saerens et al. 2002).
 
     score = 1 / (1 + exp(−(slope · logit + intercept))); `intercept` includes the shift to `prevalence`.
-    `category_thresholds`: nine scores, rising; category = 1 + how many of them the score reaches.
+    `category_thresholds`: nine scores, rising; category = 1 + how many of them the score reaches. `slabs`: where a
+    network of their own reads the slabs of volumes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,6 +54,7 @@ class Calibration(BaseModel):
     category_thresholds: tuple[Score, Score, Score, Score, Score, Score, Score, Score, Score]
     categories_from: str
     operating_points: tuple[OperatingPoint, ...]
+    slabs: SlabScale | None = None
 
     @model_validator(mode="after")
     def _thresholds_rise(self) -> Calibration:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -22,7 +21,7 @@ from screening.errors import BundleError
 from screening.model.bundle import BUNDLED, CALIBRATION, CARD, WEIGHTS, Bundle, load_bundle, save_bundle
 from screening.model.calibration import Calibration
 from screening.model.network import Ensemble, MammogramNet, smoothed
-from tests.support.bundles import ARCHITECTURE, calibration, card, tiny_bundle
+from tests.support.bundles import ARCHITECTURE, calibration, card, edit, seal, tiny_bundle
 
 WIDTHS = {"channels": 96, "whole": 64, "members": 1}
 
@@ -31,18 +30,6 @@ WIDTHS = {"channels": 96, "whole": 64, "members": 1}
 def copy(bundle_folder: Path, tmp_path: Path) -> Path:
     """A copy of the bundle that a test may damage."""
     return Path(shutil.copytree(bundle_folder, tmp_path / "bundle"))
-
-
-def edit(file: Path, **changes: Any) -> None:
-    """Change top-level keys of a YAML file; None deletes a key."""
-    content = {**yaml.safe_load(file.read_text()), **changes}
-    file.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
-
-
-def seal(folder: Path) -> None:
-    """Make the card's hashes true again, as somebody would who makes a bundle by hand."""
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, CALIBRATION)}
-    edit(folder / CARD, files=hashes)
 
 
 # What goes in comes out
@@ -82,6 +69,17 @@ def test_same_model_saved_twice_is_the_same_bundle(tmp_path: Path) -> None:
 
 def test_bundle_for_tests_is_the_same_each_time(tmp_path: Path, bundle: Bundle) -> None:
     assert load_bundle(tiny_bundle(tmp_path / "again")).sha256 == bundle.sha256
+
+
+def test_bundle_from_before_slab_networks_loads_without_one(copy: Path, bundle: Bundle) -> None:
+    edit(copy / CARD, slab_network=None)
+    edit(copy / CALIBRATION, slabs=None)
+    seal(copy)
+    assert "slab" not in (copy / CALIBRATION).read_text()
+    loaded = load_bundle(copy)
+    assert loaded.slabs is None
+    assert loaded.card.slab_network is None
+    assert loaded.calibration == bundle.calibration
 
 
 def test_no_pickle_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,15 +5,17 @@ A random network of 80,000 weights whose last layer is fitted by least squares t
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from screening.imaging.prepare import Preparation, prepare
-from screening.model.bundle import save_bundle
+from screening.model.bundle import CARD, save_bundle
 from screening.model.calibration import Calibration, OperatingPoint
 from screening.model.network import Architecture, Ensemble, MammogramNet
 from tests.support.phantoms import spacing_mm, synthetic_mammogram
@@ -61,6 +63,18 @@ def card(**changes: Any) -> dict[str, Any]:
         "figures": [],
         **changes,
     }
+
+
+def edit(file: Path, **changes: Any) -> None:
+    """Change top-level keys of a YAML file; None deletes a key."""
+    content = {**yaml.safe_load(file.read_text()), **changes}
+    file.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+
+def seal(folder: Path) -> None:
+    """Make the card's hashes true again, as somebody would who makes a bundle by hand."""
+    names = yaml.safe_load((folder / CARD).read_text())["files"]
+    edit(folder / CARD, files={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names})
 
 
 def _network() -> MammogramNet:

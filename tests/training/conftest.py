@@ -13,6 +13,12 @@ from typer.testing import CliRunner, Result
 import training.cli
 from tests.support.learning import tiny_recipe, write_mias
 
+TAUGHT = (
+    *("simulate", "--seed", 3, "--modality", "dbt", "--pixel-mm", 0.8),
+    *("--cancer-share", 0.5, "--more-lesions", 1.5),
+)
+"""The command that simulates women to teach with, but for their number and the folder."""
+
 
 @dataclass(frozen=True)
 class Validated:
@@ -44,3 +50,13 @@ def crossval(tmp_path_factory: pytest.TempPathFactory) -> Validated:
     done = run("crossval", "--config", made.recipe, "--data-root", made.data, "--out", made.folder, "--no-track")
     assert done.exit_code == 0, done.output
     return made
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Volumes of three women with more lesions, simulated by two workers."""
+    out = tmp_path_factory.mktemp("taught") / "out"
+    done = run(*TAUGHT, "--women", 3, "--out", out, "--workers", 2)
+    assert done.exit_code == 0, done.output
+    assert "no registry knows" in done.output
+    return out

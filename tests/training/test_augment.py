@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from albumentations import CoarseDropout, Compose, RandomBrightnessContrast, RandomGamma
+from albumentations import CoarseDropout, Compose, GaussNoise, RandomBrightnessContrast, RandomGamma
 
 import training.augment
 from screening.exam import View
@@ -170,3 +170,22 @@ def test_the_chest_wall_stays_on_the_left() -> None:
     for seed in SEEDS:
         out, _ = augmented(image, lesion, View.CC, seed)
         assert np.count_nonzero(out[:, : COLUMNS // 2]) > np.count_nonzero(out[:, COLUMNS // 2 :])
+
+
+def test_images_over_one_another_are_augmented_as_each_would_be_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = {
+        view: Compose([step for step in augmentation(view).transforms if not isinstance(step, GaussNoise)])
+        for view in (View.CC, View.MLO)
+    }
+    monkeypatch.setattr(training.augment, "augmentation", quiet.__getitem__)
+    lesion = breast_with_spot()[1]
+    rng = np.random.default_rng(1)
+    stack = np.where(BREAST[..., None], rng.uniform(0.2, 0.8, (ROWS, COLUMNS, 5)), 0).astype(np.float32)
+    for seed in SEEDS:
+        for view in quiet:
+            together, label = augmented(stack, lesion, view, seed)
+            assert together.shape == stack.shape
+            for number in range(5):
+                alone, own_label = augmented(np.ascontiguousarray(stack[..., number]), lesion, view, seed)
+                assert np.allclose(together[..., number], alone, atol=1e-6), (seed, number)
+                assert np.array_equal(label, own_label)

@@ -29,7 +29,6 @@ from tests.support.learning import tiny_recipe
 from tests.training.conftest import Validated, run
 from training.cache import PreparedRecord
 from training.calibrate import logits
-from training.cli import write_curve
 from training.crossval import (
     collect,
     fold_networks,
@@ -44,6 +43,7 @@ from training.data import prepare_all, read_records
 from training.datasets.record import Record
 from training.exams import image_id
 from training.fit import Validate, averaged_network
+from training.options import write_curve
 from training.recipe import LossWeights, Recipe, Stage, load_recipe
 from training.splits import Fold, folds
 

@@ -22,6 +22,7 @@ from screening.errors import ConfigError
 from screening.exam import ImageKind
 from tests.support.batches import bare_exam
 from tests.support.programme import Programme, simulate
+from training.datasets.simulated import LESION_COLUMNS
 from training.simulated_figures import (
     EXAMS,
     Row,
@@ -52,7 +53,7 @@ class Women:
 def model(*learned: str) -> Any:
     """A bundle as far as it matters here, with what it learned from."""
     data = tuple(SimpleNamespace(name=name) for name in ("rsna", *learned))
-    return SimpleNamespace(model_id="lite0-1.0+abc", card=SimpleNamespace(training_data=data))
+    return SimpleNamespace(model_id="lite0-1.0+abc", card=SimpleNamespace(training_data=data), slabs=None)
 
 
 def point(row: Row) -> float:
@@ -162,15 +163,35 @@ def test_commands_to_measure_again_name_the_women_that_the_model_learned_from() 
         assert ("--trained-on" in measuring) == learned
 
 
-def test_women_that_the_model_learned_from_are_refused(women: Women, tmp_path: Path) -> None:
-    (tmp_path / "followup").mkdir()
-    for name in ("exams", "diagnoses", "followup"):
-        women.programme.followup[name].to_csv(tmp_path / "followup" / f"{name}.csv", index=False)
-    with pytest.raises(ConfigError, match="learned from"):
-        check_unseen(women.followup, model("simulated"), [tmp_path])
+def test_document_says_whether_volumes_are_read_by_networks_of_their_own(women: Women) -> None:
+    one, own = model(), model("simulated (volumes)")
+    own.slabs = object()
+    texts = [document(women.rows, SIMULATION, bundle, []) for bundle in (one, own)]
+    assert ["read by networks of their own" in text for text in texts] == [False, True]
+    assert ["read the slabs of volumes, too" in text for text in texts] == [True, False]
+    assert "learned from other women" in texts[1]
+
+
+def learned_from(women: list[str], folder: Path) -> Path:
+    """A simulation of these women, which no registry knows: one volume each."""
+    images = pd.DataFrame({"image_id": women, "exam_id": women, "woman_id": women, "kind": "dbt"})
+    facts: dict[str, Any] = {"file": "a.dcm", "laterality": "L", "view": "CC", "manufacturer": "", "machine": ""}
+    folder.mkdir()
+    images.assign(**facts, pixel_mm=0.8, age=60, density="B", malignant=0).to_csv(folder / "images.csv", index=False)
+    pd.DataFrame(columns=LESION_COLUMNS).to_csv(folder / "lesions.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["simulated", "simulated (volumes)"])
+def test_women_that_the_model_learned_from_are_refused(women: Women, tmp_path: Path, name: str) -> None:
+    someone = str(women.followup.exams["woman_id"].iloc[0])
+    seen, other = (learned_from([one], tmp_path / one) for one in (someone, "another"))
+    with pytest.raises(ConfigError, match=r"1 of the women are in .* learned from"):
+        check_unseen(women.followup, model(name), [other, seen])
+    check_unseen(women.followup, model(name), [other])
     check_unseen(women.followup, model(), [])
     with pytest.raises(ConfigError, match="--trained-on"):
-        check_unseen(women.followup, model("simulated"), [])
+        check_unseen(women.followup, model(name), [])
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"programme": {}}'])

@@ -64,26 +64,22 @@ def benign_lesions(woman: Woman, start: date, place: Place) -> tuple[Lesion, ...
         for kind, habit in _HABITS.items():
             often = float(np.interp(woman.age, (40, 70), (habit.at_40, habit.at_70)))
             for _ in range(rng.poisson(often)):
-                lesions.append(_lesion(woman, laterality, kind, len(lesions), start, place, rng))
+                site = place(woman, laterality, rng)
+                born = start - timedelta(days=3650)
+                if kind is LesionKind.CYST and rng.random() < 0.3:
+                    born = start + timedelta(days=int(rng.uniform(0, 6 * YEAR_DAYS)))
+                name = f"{woman.woman_id}-B{len(lesions)}"
+                lesions.append(benign_lesion(name, laterality, kind, site, born, rng))
     return tuple(lesions)
 
 
-def _lesion(
-    woman: Woman,
-    laterality: Laterality,
-    kind: LesionKind,
-    number: int,
-    start: date,
-    place: Place,
-    rng: np.random.Generator,
+def benign_lesion(
+    lesion_id: str, laterality: Laterality, kind: LesionKind, site: FloatArray, born: date, rng: np.random.Generator
 ) -> Lesion:
+    """A benign lesion of a kind at a place, (3,) in the breast frame, mm; size and contrast are drawn."""
     habit = _HABITS[kind]
-    site = place(woman, laterality, rng)
-    born = start - timedelta(days=3650)
-    if kind is LesionKind.CYST and rng.random() < 0.3:
-        born = start + timedelta(days=int(rng.uniform(0, 6 * YEAR_DAYS)))
     return Lesion(
-        lesion_id=f"{woman.woman_id}-B{number}",
+        lesion_id=lesion_id,
         laterality=laterality,
         kind=kind,
         malignant=False,

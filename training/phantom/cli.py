@@ -50,6 +50,16 @@ def simulate_command(
             "screened population, one to five in a hundred by age and rounds.",
         ),
     ] = None,
+    more_lesions: Annotated[
+        float,
+        typer.Option(
+            "--more-lesions",
+            min=0,
+            max=5,
+            help="For a training set: so many further lesions a breast on average, half of them malignant. Each woman "
+            "has one exam then, and there are no registry tables.",
+        ),
+    ] = 0.0,
 ) -> None:
     """Simulate women through rounds of screening: DICOM images, truth and registry tables under --out.
 
@@ -58,11 +68,14 @@ def simulate_command(
     with one_sentence():
         if cancer_share is not None and not 0 < cancer_share < 1:
             raise ConfigError(f"--cancer-share: {cancer_share:g} does not lie between 0 and 1")
+        if more_lesions and rounds > 1:
+            raise ConfigError("--more-lesions: such women have one exam; leave --rounds out")
 
         from training.phantom.exams import Programme
         from training.phantom.simulate import FOLLOWUP, simulate
 
-        programme = Programme(seed, women, rounds, modality, pixel_mm, cancer_share)
+        programme = Programme(seed, women, rounds, modality, pixel_mm, cancer_share, more_lesions)
         with progress_bar("Simulating women") as bar:
             simulate(programme, out, workers, bar)
-        typer.echo(f"{women} simulated women in {out}; what a registry would know in {out / FOLLOWUP}")
+        registry = "no registry knows of them" if more_lesions else f"what a registry would know in {out / FOLLOWUP}"
+        typer.echo(f"{women} simulated women in {out}; {registry}")

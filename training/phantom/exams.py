@@ -27,6 +27,7 @@ from training.phantom.readers import read
 from training.phantom.registry import ExamRecord, ImageBox, Row, Rows, conclude, lesion_rows
 from training.phantom.seeds import generator
 from training.phantom.styles import STYLES
+from training.phantom.teaching import with_more_lesions
 from training.phantom.truth import image_box, image_row, lesion_row
 
 FIRST_ROUND = date(2016, 1, 4)
@@ -39,7 +40,10 @@ _ORDER = {key: number for number, key in enumerate(product(ImageKind, VIEWS, Lat
 
 @dataclass(frozen=True)
 class Programme:
-    """What is simulated; equal values give equal bytes. `cancer_share`: see `programme.plan`."""
+    """What is simulated; equal values give equal bytes. `cancer_share`: see `programme.plan`.
+
+    `more_lesions`: see `teaching.with_more_lesions`; with any, women have one exam, and no registry knows of them.
+    """
 
     seed: int
     women: int
@@ -47,6 +51,7 @@ class Programme:
     modality: Modality
     pixel_mm: float
     cancer_share: float | None
+    more_lesions: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,9 @@ def simulate_woman(programme: Programme, index: int, folder: Path) -> WomanRows:
     woman = draw_woman(programme.seed, index)
     course = plan(woman, programme.rounds, programme.cancer_share, FIRST_ROUND)
     rows = WomanRows()
+    if programme.more_lesions:
+        _take(programme, with_more_lesions(course, programme.more_lesions), course.visits[0], folder, rows)
+        return rows
     records: list[ExamRecord] = []
     found: list[_Exam] = []
     for visit in course.visits:

@@ -136,11 +136,7 @@ def _cancer(woman: Woman, observation: Observation, start: date, place: Place) -
     rng = generator(woman.seed, woman.index, "cancer")
     course = draw_cancer(int(woman.age), observation, rng)
     laterality = Laterality.LEFT if rng.random() < 0.51 else Laterality.RIGHT
-    kind = LesionKind.MICROCALCIFICATIONS
-    if course.invasive:
-        kind = _INVASIVE_KINDS[int(rng.choice(len(_INVASIVE_KINDS), p=[share for _, share in _INVASIVE_KINDS]))][0]
-    calcified = kind is LesionKind.MICROCALCIFICATIONS
-    contrast = rng.uniform(0.2, 0.6) if calcified else float(np.exp(rng.normal(0.0, 0.5)))
+    kind, contrast = cancer_look(course.invasive, rng)
     site = place(woman, laterality, rng)
     lesion = Lesion(
         lesion_id=f"{woman.woman_id}-C",
@@ -152,7 +148,16 @@ def _cancer(woman: Woman, observation: Observation, start: date, place: Place) -
         born=start + timedelta(days=int(np.floor(course.born_day))),
         birth_mm=BIRTH_MM,
         doubling_days=course.doubling_days,
-        contrast=float(contrast),
+        contrast=contrast,
         seed=int(rng.integers(2**31)),
     )
     return lesion, course.surfaces_day
+
+
+def cancer_look(invasive: bool, rng: np.random.Generator) -> tuple[LesionKind, float]:
+    """How a cancer shows, and its contrast (see `Lesion`)."""
+    kind = LesionKind.MICROCALCIFICATIONS
+    if invasive:
+        kind = _INVASIVE_KINDS[int(rng.choice(len(_INVASIVE_KINDS), p=[share for _, share in _INVASIVE_KINDS]))][0]
+    calcified = kind is LesionKind.MICROCALCIFICATIONS
+    return kind, rng.uniform(0.2, 0.6) if calcified else float(np.exp(rng.normal(0.0, 0.5)))

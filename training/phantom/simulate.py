@@ -187,10 +187,11 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _write_tables(programme: Programme, out: Path) -> None:
-    """Put the women's rows together, in the order of their numbers."""
+    """Put the women's rows together, in the order of their numbers; no registry has women with further lesions."""
     women = [_read_rows(_rows_file(out, programme, index)) for index in range(programme.women)]
     with write_errors(out):
-        write_registry((woman.registry for woman in women), out / FOLLOWUP)
+        if not programme.more_lesions:
+            write_registry((woman.registry for woman in women), out / FOLLOWUP)
         _write_csv(out / IMAGES, IMAGE_COLUMNS, (row for woman in women for row in woman.images))
         _write_csv(out / LESIONS, LESION_COLUMNS, (row for woman in women for row in woman.lesions))
 
