@@ -73,18 +73,24 @@ def dense_loss(malignancy: Tensor, target: Tensor, lesion_weight: Tensor, inside
     only images in which all lesions are marked say what is normal.
     """
     loss = functional.binary_cross_entropy_with_logits(malignancy, target.clamp(min=0), reduction="none")
-    normal = (target == 0) & inside
     lesions = lesion_weight.sum()
     total = (loss * lesion_weight).sum() / lesions.clamp(min=1)
+    return total + normal_loss(loss, (target == 0) & inside)
+
+
+def normal_loss(loss: Tensor, normal: Tensor) -> Tensor:
+    """Mean over the images that have normal tissue: of their cells' `loss` (N, h, w), the hardest counting as much as
+    all together. `normal`: bool, of the same shape.
+    """
     has_normal = normal.flatten(1).any(1)
-    if has_normal.any():
-        cells = torch.where(normal, loss, 0.0).flatten(1)
-        count = normal.flatten(1).sum(1).clamp(min=1)
-        hard = torch.stack(
-            [row.topk(max(4, int(HARD_SHARE * int(n)))).values.mean() for row, n in zip(cells, count, strict=True)]
-        )
-        total = total + 0.5 * hard[has_normal].mean() + 0.5 * (cells.sum(1) / count)[has_normal].mean()
-    return total
+    if not has_normal.any():
+        return loss.sum() * 0
+    cells = torch.where(normal, loss, 0.0).flatten(1)
+    count = normal.flatten(1).sum(1).clamp(min=1)
+    hard = torch.stack(
+        [row.topk(max(4, int(HARD_SHARE * int(n)))).values.mean() for row, n in zip(cells, count, strict=True)]
+    )
+    return 0.5 * hard[has_normal].mean() + 0.5 * (cells.sum(1) / count)[has_normal].mean()
 
 
 def density_loss(logits: Tensor, density: Tensor) -> Tensor:

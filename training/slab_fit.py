@@ -19,7 +19,7 @@ from screening.errors import ConfigError
 from screening.model.network import MammogramNet
 from screening.model.slab_network import DEPTH_UNIT_MM, SlabArchitecture, SlabNet
 from training.fit import Report, rate_factor, training_progress
-from training.losses import dense_loss, within_breast
+from training.losses import normal_loss, within_breast
 from training.slab_batches import SlabBatch, SlabSamples, load_slabs
 from training.slab_recipe import SlabRecipe
 from training.slab_volumes import SlabVolume
@@ -112,14 +112,17 @@ def begin_with(network: SlabNet, start: MammogramNet) -> None:
             weight[:, weight.shape[1] // 2] = source[:, 0]
 
 
-def slab_losses(network: nn.Module, batch: SlabBatch, depth_weight: float) -> dict[str, Tensor]:
-    """Malignancy of places, the depth of lesions, and their weighted sum."""
+def slab_losses(network: nn.Module, batch: SlabBatch, recipe: SlabRecipe) -> dict[str, Tensor]:
+    """Malignancy of lesions, of normal tissue, the depth of lesions, and their weighted sum."""
     malignancy, depth_mm = network(batch.slabs)
     inside = within_breast(batch.slabs[:, batch.slabs.shape[1] // 2, None], tuple(malignancy.shape[-2:]))
-    dense = dense_loss(malignancy, batch.dense, batch.lesion_weight, inside)
-    off = functional.smooth_l1_loss(depth_mm / DEPTH_UNIT_MM, batch.depth_mm / DEPTH_UNIT_MM, reduction="none")
-    depth = (off * batch.depth_weight).sum() / batch.depth_weight.sum().clamp(min=1)
-    return {"total": dense + depth_weight * depth, "dense": dense.detach(), "depth": depth.detach()}
+    off = functional.binary_cross_entropy_with_logits(malignancy, batch.dense.clamp(min=0), reduction="none")
+    lesions = (off * batch.lesion_weight).sum() / batch.lesion_weight.sum().clamp(min=1)
+    normal = normal_loss(off, (batch.dense == 0) & (batch.lesion_weight == 0) & inside)
+    away = functional.smooth_l1_loss(depth_mm / DEPTH_UNIT_MM, batch.depth_mm / DEPTH_UNIT_MM, reduction="none")
+    depth = (away * batch.depth_weight).sum() / batch.depth_weight.sum().clamp(min=1)
+    total = lesions + recipe.normal_weight * normal + recipe.depth_weight * depth
+    return {"total": total, "lesions": lesions.detach(), "normal": normal.detach(), "depth": depth.detach()}
 
 
 def _begin(recipe: SlabRecipe, start: MammogramNet | None, device: torch.device) -> _Run:
@@ -144,7 +147,7 @@ def _step(run: _Run, batch: SlabBatch, recipe: SlabRecipe, device: torch.device)
         group["lr"] = group["peak"] * rate_factor(run.step, recipe.steps, recipe.warmup)
     slabs = batch.slabs.to(device, memory_format=torch.channels_last)
     moved = SlabBatch(slabs, *(one.to(device) for one in _truths(batch)))
-    parts = slab_losses(run.network, moved, recipe.depth_weight)
+    parts = slab_losses(run.network, moved, recipe)
     run.optimiser.zero_grad(set_to_none=True)
     parts["total"].backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip_norm)

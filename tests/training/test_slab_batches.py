@@ -11,7 +11,7 @@ import training.slab_batches
 from screening.exam import View
 from tests.support.slab_learning import BREAST, BRIGHT, STEP_MM, Spot, slab_volume
 from training.batches import UNKNOWN
-from training.slab_batches import FAR_MM, NEAR_MM, STRIDE, WINDOW, SlabSamples, load_slabs, slab_truth
+from training.slab_batches import FAR_MM, NEAR_MM, SHADOW, STRIDE, WINDOW, SlabSamples, load_slabs, slab_truth
 from training.slab_volumes import SlabVolume
 
 BENIGN = 0.15
@@ -30,7 +30,7 @@ def cells(pixels: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 @pytest.mark.parametrize("malignant", [True, False])
 @pytest.mark.parametrize("half_mm", [4.0, 12.0])
-def test_a_lesion_is_itself_in_its_own_slabs_unknown_in_its_blur_and_absent_far_away(
+def test_a_lesion_is_itself_in_its_own_slabs_unknown_in_its_blur_and_a_shadow_far_away(
     malignant: bool, half_mm: float
 ) -> None:
     volume = slab_volume(Spot(160, 80, 7.0, malignant, half_mm))
@@ -51,8 +51,9 @@ def test_a_lesion_is_itself_in_its_own_slabs_unknown_in_its_blur_and_absent_far_
             assert taught == pytest.approx((0, 1))
         else:
             seen.add("far")
-            assert not marked.size
-            assert taught == (0, 0)
+            assert set(marked) == {UNKNOWN}, "nothing is learned of the rim"
+            assert taught == pytest.approx((SHADOW, 0))
+            assert (target[weight > 0] == 0).all()
             assert not depth.any()
     assert seen == {"own", "blur", "far"}
 
@@ -72,15 +73,15 @@ def test_depth_says_how_far_above_the_slab_the_lesions_middle_lies() -> None:
     assert max(told) < len(volume.centres_mm) - 1
 
 
-def test_of_two_lesions_a_slab_has_the_one_that_lies_in_it_and_no_trace_of_the_other() -> None:
+def test_of_two_lesions_a_slab_has_the_one_that_lies_in_it_and_the_shadow_of_the_other() -> None:
     volume = slab_volume(Spot(100, 60, 3.0), Spot(220, 60, 43.0, malignant=False))
     for number, mine in ((0, 1), (10, 2)):
         target, weight, _, depth_weight = slab_truth(volume, number, volume.lesions, BENIGN)
         mine_share = cells((volume.lesions == mine).astype(np.float32))
         other = cells((volume.lesions == 3 - mine).astype(np.float32)) > 0
         assert target[mine_share > 0.9].max() == pytest.approx(1.0 if mine == 1 else BENIGN)
-        assert not target[other].any()
-        assert not weight[other].any()
+        assert (target[other] <= 0).all()
+        assert weight[other].sum() == pytest.approx(SHADOW)
         assert not depth_weight[other].any()
 
 
@@ -150,7 +151,7 @@ def test_augmentation_turns_labels_with_the_pixels() -> None:
     compared = 0
     for seed in range(60):
         slabs, _, weight, depth, depth_weight = samples[seed]
-        if not weight.any() or abs(depth[depth_weight > 0]).max() > STEP_MM / 2:
+        if not depth_weight.any() or abs(depth[depth_weight > 0]).max() > STEP_MM / 2:
             continue
         compared += 1
         shown = cells(slabs[1])

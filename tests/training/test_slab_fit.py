@@ -111,18 +111,22 @@ def test_members_of_other_seeds_see_other_windows(tmp_path: Path) -> None:
     for number, (seed, curve) in enumerate(zip((1, 2, 1), curves, strict=True)):
         fitted(slab_recipe(steps=1, seed=seed), tmp_path / f"{number}.pt", curve, start=mammogram_network())
     # All that answers of malignancy comes from the start, so that its loss tells windows apart and not first weights.
-    first, other, again = (curve[1]["dense"] for curve in curves)
+    first, other, again = (curve[1]["normal"] for curve in curves)
     assert first == again != other
 
 
 def test_forty_steps_lower_the_losses_of_place_and_of_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.slab_fit, "EVERY", 10)
     curve: dict[int, dict[str, float]] = {}
-    fitted(slab_recipe(steps=40, batch_size=4, backbone_rate=2e-3, head_rate=1e-2), tmp_path / "c.pt", curve)
+    fitted(
+        slab_recipe(steps=40, batch_size=4, normal_weight=2, backbone_rate=2e-3, head_rate=1e-2),
+        tmp_path / "c.pt",
+        curve,
+    )
     first, last = curve[10], curve[40]
-    assert last["dense"] < 0.8 * first["dense"]
+    assert last["lesions"] + last["normal"] < 0.8 * (first["lesions"] + first["normal"])
     assert last["depth"] < first["depth"]
-    assert last["total"] == pytest.approx(last["dense"] + 0.5 * last["depth"], rel=1e-5)
+    assert last["total"] == pytest.approx(last["lesions"] + 2 * last["normal"] + 0.5 * last["depth"], rel=1e-5)
 
 
 @pytest.mark.parametrize("neighbours", [0, 2])
@@ -154,6 +158,22 @@ def test_a_head_of_another_width_is_learned_anew_on_the_same_backbone() -> None:
     assert not torch.equal(after[depthwise], before[depthwise])
 
 
+def test_normal_tissue_has_the_recipes_weight_and_a_shadow_counts_among_lesions() -> None:
+    zeros = torch.zeros(1, 4, 4)
+    dense, weight = zeros.clone(), zeros.clone()
+    dense[0, 0, 0], weight[0, 0, 0], weight[0, 3, 3] = 1.0, 1.0, 0.25
+    says = torch.full((1, 4, 4), -50.0)
+    says[0, 0, 0], says[0, 3, 3] = 50.0, 8.0
+    batch = SlabBatch(torch.full((1, 3, 32, 32), 0.5), dense, weight, zeros, zeros)
+    parts = slab_losses(Answer(says, zeros), batch, slab_recipe(normal_weight=7))
+    assert parts["normal"] == pytest.approx(0, abs=1e-6)
+    assert float(parts["lesions"]) == pytest.approx(0.25 * 8 / 1.25, rel=1e-3)
+    says[0, 1, 1] = 8.0
+    parts = slab_losses(Answer(says, zeros), batch, slab_recipe(normal_weight=7))
+    assert float(parts["normal"]) == pytest.approx(0.5 * 8 / 4 + 0.5 * 8 / 14, rel=1e-3)
+    assert float(parts["total"]) == pytest.approx(float(parts["lesions"] + 7 * parts["normal"]), rel=1e-5)
+
+
 class Answer(nn.Module):
     """A network that says the same of every slab."""
 
@@ -174,10 +194,10 @@ def test_depth_is_learned_on_lesions_alone_and_nothing_is_learned_of_a_neighbour
     batch = SlabBatch(slabs, torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), depth, depth_weight)
     off = torch.full((1, 4, 4), 50.0)
     off[0, 1, 1] = -6.0
-    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0), off), batch, 0.5)
+    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0), off), batch, slab_recipe())
     assert parts["depth"] == 0
-    assert parts["dense"] == 0
+    assert parts["lesions"] == parts["normal"] == 0
     off[0, 1, 1] = 6.0
-    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0), off), batch, 0.5)
+    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0), off), batch, slab_recipe())
     assert float(parts["depth"]) == pytest.approx(1.2 - 0.5), "twelve millimetres off, in units of ten, beyond the knee"
     assert parts["total"] == 0.5 * parts["depth"]
