@@ -267,7 +267,6 @@ def _finished(state: Fit) -> MammogramNet:
 
 
 def _save(state: Fit, checkpoint: Path) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
@@ -278,6 +277,12 @@ def _save(state: Fit, checkpoint: Path) -> None:
         "sums": state.sums,
         "best_average": state.best_average,
     }
+    write_checkpoint(content, checkpoint)
+
+
+def write_checkpoint(content: dict[str, Any], checkpoint: Path) -> None:
+    """Write a checkpoint that is complete or not there at all."""
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     part = checkpoint.with_suffix(".part")
     with part.open("wb") as stream:
         torch.save(content, stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from screening.errors import ConfigError
 from screening.model.network import MammogramNet
 from screening.model.slab_network import DEPTH_UNIT_MM, SlabArchitecture, SlabNet
-from training.fit import Report, rate_factor, training_progress
+from training.fit import Report, rate_factor, training_progress, write_checkpoint
 from training.losses import normal_loss, within_breast
 from training.slab_batches import SlabBatch, SlabSamples, load_slabs
 from training.slab_recipe import SlabRecipe
@@ -167,7 +166,6 @@ def _seeds(recipe: SlabRecipe, step: int) -> list[int]:
 
 
 def _save(run: _Run, checkpoint: Path, recipe: SlabRecipe) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "network": run.network.state_dict(),
         "average": run.average.state_dict(),
@@ -175,12 +173,7 @@ def _save(run: _Run, checkpoint: Path, recipe: SlabRecipe) -> None:
         "step": run.step,
         "recipe": recipe.learned_with(),
     }
-    part = checkpoint.with_suffix(".part")
-    with part.open("wb") as stream:
-        torch.save(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(checkpoint)
+    write_checkpoint(content, checkpoint)
 
 
 def _restore(run: _Run, checkpoint: Path, recipe: SlabRecipe, device: torch.device) -> None:

@@ -66,12 +66,7 @@ class MammogramNet(nn.Module):
         widths: list[int] = self.backbone.feature_info.channels()  # type: ignore[union-attr, operator]  # timm's own
         channels = architecture.channels
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
-        self.smooth = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
+        self.smooth = joined(channels)
         self.local = nn.Conv2d(channels, 1, 1)
         whole = architecture.whole
         self.whole = nn.Sequential(
@@ -95,6 +90,16 @@ class MammogramNet(nn.Module):
         local = self.local(self.smooth(merged))[:, 0].float()
         pooled = self.dropout(_pool(self.whole(coarse).float(), inside))
         return Output(local, self.context(pooled)[:, 0].float(), self.density(pooled).float())
+
+
+def joined(channels: int) -> nn.Sequential:
+    """What a dense head makes of features that were joined from several strides: a separable 3×3 convolution."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
 
 
 class Ensemble(nn.Module):

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from screening.model.network import joined
+
 Pixel = TypeVar("Pixel", np.float32, np.uint16)
 
 DEPTH_UNIT_MM = 10.0
@@ -63,12 +65,7 @@ class SlabNet(nn.Module):
         fine, coarse = self.backbone.feature_info.channels()  # type: ignore[union-attr, operator]  # timm's own
         channels = architecture.channels
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in (fine, coarse))
-        self.smooth = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
+        self.smooth = joined(channels)
         self.local = nn.Conv2d(channels, 1, 1)
         self.depth = nn.Conv2d(channels, 1, 1)
         # Malignant places are rare: start from their odds, so that the first steps don't shake the backbone.
