@@ -25,7 +25,6 @@ def find_volume_candidates(
     cell: int,
     spacing_mm: float,
     geometry: Geometry,
-    heights_mm: _Logits | None = None,
 ) -> list[Candidate]:
     """Peaks of a volume, highest first, at most `MOST_REGIONS` and at least one.
 
@@ -34,8 +33,7 @@ def find_volume_candidates(
     is within `DROP` of the peak, as its outline does in the plane of the highest one. What falls further is its
     out-of-focus shadow and no finding of its own, while what rises again is another one at another depth.
 
-    `heights_mm`: of the shape of `logits`, how far above each slab's middle the finding's own is said to lie; the peak
-    is there. Without, it is where the parabola through the highest slab and its neighbours is highest.
+    The peak's frame is where the parabola through the highest slab and its neighbours is highest.
     """
     cell_mm = cell * spacing_mm
     grid = np.indices(logits.shape[1:])
@@ -54,24 +52,18 @@ def find_volume_candidates(
         distance_mm = _distance_mm(grid, row, column, cell_mm)
         remaining[slab][distance_mm < SEPARATION_MM] = OUTSIDE
         contour = in_source(outline(logits[slab], row, column, distance_mm), cell, geometry)
-        above = None if heights_mm is None else float(heights_mm[slab, row, column])
-        frames = _frames(heights, slab, slabs, positions_mm, above)
-        candidates.append(Candidate(heights[slab], contour, frames))
+        candidates.append(Candidate(heights[slab], contour, _frames(heights, slab, slabs, positions_mm)))
     return candidates
 
 
-def peak_places(
-    logits: _Logits, slabs: Sequence[Slab], positions_mm: Sequence[float], heights_mm: _Logits | None = None
-) -> npt.NDArray[np.int16]:
+def peak_places(logits: _Logits, slabs: Sequence[Slab], positions_mm: Sequence[float]) -> npt.NDArray[np.int16]:
     """The most suspicious place of each cell: int16 (rows, columns), -1 beyond the breast.
 
-    `logits` and `heights_mm` as of `find_volume_candidates`.
+    `logits` as of `find_volume_candidates`.
     """
     best = np.argmax(logits, axis=0)
     centres = np.array([slab.centre_mm for slab in slabs])
-    if heights_mm is not None:
-        position = centres[best] + np.take_along_axis(heights_mm, best[None], 0)[0]
-    elif len(slabs) < 3:
+    if len(slabs) < 3:
         position = centres[best]
     else:
         centre = np.clip(best, 1, len(slabs) - 2)
@@ -111,19 +103,13 @@ def _follow(
 
 
 def _frames(
-    heights: dict[int, float],
-    slab: int,
-    slabs: Sequence[Slab],
-    positions_mm: Sequence[float],
-    above_mm: float | None,
+    heights: dict[int, float], slab: int, slabs: Sequence[Slab], positions_mm: Sequence[float]
 ) -> tuple[int, int, int]:
     """First and last place of a finding, and that of its peak."""
     linked = [number for number, height in heights.items() if height >= heights[slab] - DROP]
     first, last = slabs[min(linked)].core_first, slabs[max(linked)].core_last
     position = slabs[slab].centre_mm
-    if above_mm is not None:
-        position += above_mm
-    elif slab - 1 in heights and slab + 1 in heights:
+    if slab - 1 in heights and slab + 1 in heights:
         shift = float(_vertex(heights[slab - 1], heights[slab], heights[slab + 1]))
         other = slabs[slab + (1 if shift > 0 else -1)].centre_mm
         position += abs(shift) * (other - position)

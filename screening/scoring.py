@@ -108,16 +108,15 @@ def predict_volume(prepared: Prepared, volume: PreparedVolume, bundle: Bundle, h
         MammogramNet.STRIDE,
         bundle.preparation.pixel_spacing_mm,
         prepared.geometry,
-        answers.heights_mm,
     )
     candidates = found
-    if answers.heights_mm is None:
+    if bundle.slabs is None:  # what reads slabs one by one does not feel where between them a finding is sharpest
         candidates = [_focused(one, volume, bundle.slabbing.step_mm) for one in found]
     return Prediction(
         answers.logits.max(axis=0),
         answers.density,
         candidates,
-        peak_places(answers.logits, volume.slabs, volume.positions_mm, answers.heights_mm),
+        peak_places(answers.logits, volume.slabs, volume.positions_mm),
         {peak: volume.previews[peak].copy() for _, _, peak in (one.frames for one in candidates)},
     )
 

@@ -40,7 +40,7 @@ def losses(output: Output, batch: Batch, weights: LossWeights) -> Losses:
     image = image_loss(image_logits(output.malignancy, inside), batch.malignant)
     # The whole breast has to say by itself what it knows: beside the places it would learn nothing.
     context = image_loss(output.context, batch.malignant)
-    dense = dense_loss(output.malignancy, batch.dense, batch.lesion_weight, inside)
+    dense = dense_loss(output.malignancy, batch.dense, batch.lesion_weight, inside, weights.normal)
     density = density_loss(output.density, batch.density)
     total = weights.image * (image + context) + weights.dense * dense + weights.density * density
     return Losses(total, image.detach(), context.detach(), dense.detach(), density.detach())
@@ -66,8 +66,11 @@ def image_loss(logits: Tensor, malignant: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits[known], target)
 
 
-def dense_loss(malignancy: Tensor, target: Tensor, lesion_weight: Tensor, inside: Tensor) -> Tensor:
-    """Cross-entropy of malignancy logits (N, h, w): the mean over lesions, plus the mean over images of normal tissue.
+def dense_loss(
+    malignancy: Tensor, target: Tensor, lesion_weight: Tensor, inside: Tensor, normal_weight: float
+) -> Tensor:
+    """Cross-entropy of malignancy logits (N, h, w): the mean over lesions, plus `normal_weight` times the mean over
+    images of normal tissue.
 
     `lesion_weight` sums to 1 over each lesion. Of normal tissue, the hardest places count as much as all together;
     only images in which all lesions are marked say what is normal.
@@ -75,7 +78,7 @@ def dense_loss(malignancy: Tensor, target: Tensor, lesion_weight: Tensor, inside
     loss = functional.binary_cross_entropy_with_logits(malignancy, target.clamp(min=0), reduction="none")
     lesions = lesion_weight.sum()
     total = (loss * lesion_weight).sum() / lesions.clamp(min=1)
-    return total + normal_loss(loss, (target == 0) & inside)
+    return total + normal_weight * normal_loss(loss, (target == 0) & inside)
 
 
 def normal_loss(loss: Tensor, normal: Tensor) -> Tensor:

@@ -59,10 +59,15 @@ class Optimisation(_Strict):
 
 
 class LossWeights(_Strict):
-    """How much each kind of truth counts; see `training.losses`."""
+    """How much each kind of truth counts; see `training.losses`.
+
+    `normal`: normal tissue against lesions, in what is learned of places. At 1 a place that might just hide a cancer
+    scores like a mass that is as often benign as not; places of the first sort are far more frequent.
+    """
 
     image: float = Field(1.0, ge=0)
     dense: float = Field(1.0, ge=0)
+    normal: float = Field(1.0, ge=0)
     density: float = Field(0.3, ge=0)
     benign_target: float = Field(0.4, ge=0, le=1, description="dense target of a benign lesion")
 

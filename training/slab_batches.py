@@ -23,7 +23,7 @@ WINDOW, MARGIN = 224, 40
 
 NEAR_MM, FAR_MM = 3.0, 10.0
 """A slab shows a lesion whose middle is this near, or half the lesion's own half depth. One that is `FAR_MM` beyond the
-lesion's end shows its shadow only; in between is its blur, of which nothing is learned but where the lesion is."""
+lesion's end shows its shadow only; in between is its blur, of which nothing is learned."""
 
 SHADOW = 0.3
 """Weight of a lesion's shadow, which is to score as no lesion, against a lesion: tomosynthesis blurs large and smooth
@@ -36,16 +36,13 @@ _ON_LESION, _CENTRED, _BESIDE = 0.75, 0.6, 0.25
 @dataclass(frozen=True)
 class SlabBatch:
     """`slabs`: (N, inputs, rows, columns). `dense`, `lesion_weight`: as of `training.batches.Batch`, but that a
-    lesion's shadow has a weight, too; normal tissue is where the target is 0 and the weight as well. `depth_mm`,
-    `depth_weight`: height of the lesion's middle above the slab's, and 1 spread over each lesion that teaches it.
-    All but the first (N, rows/8, columns/8).
+    lesion's shadow has a weight, too; normal tissue is where the target is 0 and the weight as well. Both
+    (N, rows/8, columns/8).
     """
 
     slabs: Tensor
     dense: Tensor
     lesion_weight: Tensor
-    depth_mm: Tensor
-    depth_weight: Tensor
 
 
 _Arrays = tuple[npt.NDArray[np.float32], ...]
@@ -108,29 +105,24 @@ def _window(shape: tuple[int, ...], around: tuple[int, int]) -> tuple[tuple[slic
 
 def slab_truth(
     volume: SlabVolume, number: int, labels: npt.NDArray[np.uint8], benign_target: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Dense target, its weight, depth in mm and its weight, for slab `number` with lesion labels (rows, columns)."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Dense target and its weight, for slab `number` with lesion labels (rows, columns)."""
     shape = (labels.shape[0] // STRIDE, labels.shape[1] // STRIDE)
-    depth, depth_weight, shadow = (np.zeros(shape, np.float32) for _ in range(3))
-    above = volume.heights_mm - volume.centres_mm[number]
+    shadow = np.zeros(shape, np.float32)
+    away = np.abs(volume.heights_mm - volume.centres_mm[number])
     lesions = []
     for index, lesion in enumerate(volume.record.lesions or ()):
-        distance, half = abs(above[index]), volume.halves_mm[index]
+        distance, half = away[index], volume.halves_mm[index]
         near = distance <= max(NEAR_MM, half / 2)
         lesions.append(lesion if near else replace(lesion, malignant=None))
         area = (labels == index + 1).astype(np.uint8)
-        if not area.any():
-            continue
-        cells = core(area, shape)
-        if distance > half + FAR_MM:
+        if distance > half + FAR_MM and area.any():
+            cells = core(area, shape)
             shadow[cells] = SHADOW / np.count_nonzero(cells)
-        else:
-            depth[cells] = above[index]
-            depth_weight[cells] = 1 / np.count_nonzero(cells)
     dense, weight = dense_truth(replace(volume.record, lesions=tuple(lesions)), labels, benign_target)
     shadow[weight > 0] = 0
     dense[shadow > 0] = 0
-    return dense, weight + shadow, depth, depth_weight
+    return dense, weight + shadow
 
 
 def load_slabs(samples: SlabSamples, batches: list[list[int]], workers: int) -> Iterator[SlabBatch]:

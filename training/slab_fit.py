@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from screening.errors import ConfigError
 from screening.model.network import MammogramNet
-from screening.model.slab_network import DEPTH_UNIT_MM, SlabArchitecture, SlabNet
+from screening.model.slab_network import SlabArchitecture, SlabNet
 from training.fit import Report, rate_factor, training_progress, write_checkpoint
 from training.losses import normal_loss, within_breast
 from training.slab_batches import SlabBatch, SlabSamples, load_slabs
@@ -112,16 +112,14 @@ def begin_with(network: SlabNet, start: MammogramNet) -> None:
 
 
 def slab_losses(network: nn.Module, batch: SlabBatch, recipe: SlabRecipe) -> dict[str, Tensor]:
-    """Malignancy of lesions, of normal tissue, the depth of lesions, and their weighted sum."""
-    malignancy, depth_mm = network(batch.slabs)
+    """Malignancy of lesions, of normal tissue, and their weighted sum."""
+    malignancy = network(batch.slabs)
     inside = within_breast(batch.slabs[:, batch.slabs.shape[1] // 2, None], tuple(malignancy.shape[-2:]))
     off = functional.binary_cross_entropy_with_logits(malignancy, batch.dense.clamp(min=0), reduction="none")
     lesions = (off * batch.lesion_weight).sum() / batch.lesion_weight.sum().clamp(min=1)
     normal = normal_loss(off, (batch.dense == 0) & (batch.lesion_weight == 0) & inside)
-    away = functional.smooth_l1_loss(depth_mm / DEPTH_UNIT_MM, batch.depth_mm / DEPTH_UNIT_MM, reduction="none")
-    depth = (away * batch.depth_weight).sum() / batch.depth_weight.sum().clamp(min=1)
-    total = lesions + recipe.normal_weight * normal + recipe.depth_weight * depth
-    return {"total": total, "lesions": lesions.detach(), "normal": normal.detach(), "depth": depth.detach()}
+    total = lesions + recipe.normal_weight * normal
+    return {"total": total, "lesions": lesions.detach(), "normal": normal.detach()}
 
 
 def _begin(recipe: SlabRecipe, start: MammogramNet | None, device: torch.device) -> _Run:
@@ -145,7 +143,7 @@ def _step(run: _Run, batch: SlabBatch, recipe: SlabRecipe, device: torch.device)
     for group in run.optimiser.param_groups:
         group["lr"] = group["peak"] * rate_factor(run.step, recipe.steps, recipe.warmup)
     slabs = batch.slabs.to(device, memory_format=torch.channels_last)
-    moved = SlabBatch(slabs, *(one.to(device) for one in _truths(batch)))
+    moved = SlabBatch(slabs, batch.dense.to(device), batch.lesion_weight.to(device))
     parts = slab_losses(run.network, moved, recipe)
     run.optimiser.zero_grad(set_to_none=True)
     parts["total"].backward()  # type: ignore[no-untyped-call]
@@ -154,10 +152,6 @@ def _step(run: _Run, batch: SlabBatch, recipe: SlabRecipe, device: torch.device)
     run.average.update_parameters(run.network)
     run.step += 1
     return {name: float(value.detach()) for name, value in parts.items()}
-
-
-def _truths(batch: SlabBatch) -> tuple[Tensor, ...]:
-    return batch.dense, batch.lesion_weight, batch.depth_mm, batch.depth_weight
 
 
 def _seeds(recipe: SlabRecipe, step: int) -> list[int]:

@@ -18,7 +18,7 @@ class SlabRecipe(BaseModel):
     fitted. `members`: networks that answer together; each draws its own windows. `benign_target`: dense target of
     benign lesions. `normal_weight`: of the loss on normal tissue, against that on lesions. Normal places outnumber
     lesions by thousands, and where both counted alike, a place that might just hide a cancer would score like a mass
-    that is as often benign as not. `depth_weight`: of the loss in depth.
+    that is as often benign as not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +41,6 @@ class SlabRecipe(BaseModel):
     clip_norm: float = Field(5.0, gt=0)
     benign_target: float = Field(0.15, ge=0, le=1)
     normal_weight: float = Field(30.0, gt=0)
-    depth_weight: float = Field(0.5, ge=0)
     seed: int = 2026
     cache: Path = Path(".cache/volumes")
 

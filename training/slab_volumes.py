@@ -50,7 +50,7 @@ class SlabVolume:
 def prepare_volumes(
     records: Sequence[Record], preparation: Preparation, slabbing: Slabbing, folder: Path
 ) -> tuple[list[SlabVolume], list[str]]:
-    """Prepare every volume among the records whose lesions all have a place and a frame, from the cache where it can.
+    """Prepare every volume among the records of which all lesions are known and placed, from the cache where it can.
 
     Returns them in order, and a sentence for each volume that could not be prepared (it is left out).
     """
@@ -70,7 +70,10 @@ def prepare_volumes(
 
 
 def _placed(record: Record) -> bool:
-    return record.lesions is not None and all(lesion.frame is not None for lesion in record.lesions)
+    """Whether each lesion has a place and a frame, and no cancer is there that nobody marked."""
+    if record.lesions is None or (record.malignant is not False and not record.lesions):
+        return False
+    return all(lesion.frame is not None for lesion in record.lesions)
 
 
 def _copy(record: Record, preparation: Preparation, slabbing: Slabbing, folder: Path) -> Path | str:

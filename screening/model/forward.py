@@ -37,13 +37,11 @@ class SlabAnswers:
     """What is said of the slabs of a volume.
 
     `logits`: float32 (slabs, rows, columns) at the network's stride, `OUTSIDE` beyond the breast; those of a slab
-    network are not smoothed, as the slabs above and below show what is one hot cell alone. `heights_mm`: of the same
-    shape, how far above its slab's middle a finding's own lies, at most as far as the network sees; None where the
-    network for 2D images read the slabs, which does not say. `density`: float32 (4,), probabilities of A to D.
+    network are not smoothed, as the slabs above and below show what is one hot cell alone. `density`: float32 (4,),
+    probabilities of A to D.
     """
 
     logits: npt.NDArray[np.float32]
-    heights_mm: npt.NDArray[np.float32] | None
     density: npt.NDArray[np.float32]
 
 
@@ -56,19 +54,17 @@ def forward_slabs(images: npt.NDArray[np.float32], bundle: Bundle, half: bool = 
     if bundle.slabs is None or scale is None:
         answers = [forward(image, reader, half) for image in images]
         density = np.mean([one for _, one in answers], axis=0)
-        return SlabAnswers(np.stack([one for one, _ in answers]), None, density)
-    seen_mm = bundle.slabs.architecture.neighbours * bundle.slabbing.step_mm + bundle.slabbing.thickness_mm / 2
-    logits, heights = [], []
+        return SlabAnswers(np.stack([one for one, _ in answers]), density)
+    logits = []
     for number in range(len(images)):
         seen = _padded(with_neighbours(images, [number], bundle.slabs.architecture.neighbours)[0], bundle)
         with torch.inference_mode(), torch.autocast(bundle.device.type, torch.bfloat16, enabled=half):
-            malignancy, height_mm = bundle.slabs(seen)
+            malignancy = bundle.slabs(seen)
         found = scale.slope * malignancy[0].cpu().numpy() + np.float32(scale.intercept)
         middle = seen[:, seen.shape[1] // 2, None]
         logits.append(np.where(_inside(middle, found.shape), found, OUTSIDE).astype(np.float32))
-        heights.append(height_mm[0].clamp(-seen_mm, seen_mm).cpu().numpy())
     _, density = forward(images.mean(axis=0), reader, half)
-    return SlabAnswers(np.stack(logits), np.stack(heights), density)
+    return SlabAnswers(np.stack(logits), density)
 
 
 def _padded(images: npt.NDArray[np.float32], bundle: Bundle) -> Tensor:

@@ -1,8 +1,7 @@
-"""The network that reads the slabs of a tomosynthesis volume: where it looks malignant, and how far away in depth.
+"""The network that reads the slabs of a tomosynthesis volume: where each looks malignant.
 
 A slab is read with its neighbours above and below: out of its plane a finding is blurred, and a single slab does not
-say where the plane is (networks that see a slice among its neighbours: Roth et al. 2014, arXiv:1406.2639). So the
-network also says how far above or below a finding's middle lies.
+say where the plane is (networks that see a slice among its neighbours: Roth et al. 2014, arXiv:1406.2639).
 """
 
 from __future__ import annotations
@@ -21,9 +20,6 @@ from torch.nn import functional
 from screening.model.network import joined
 
 Pixel = TypeVar("Pixel", np.float32, np.uint16)
-
-DEPTH_UNIT_MM = 10.0
-"""What the depth head's answers are in, so that they are about as large as logits."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +42,9 @@ class SlabArchitecture:
 
 
 class SlabNet(nn.Module):
-    """Slabs with their neighbours (N, inputs, rows, columns) in [0, 1], sides multiples of 16, to two maps at stride 8.
+    """Slabs with their neighbours (N, inputs, rows, columns) in [0, 1], sides multiples of 16, to malignancy logits.
 
-    The dense head joins features of strides 8 and 16 (Lin et al. 2017). The answer is (malignancy logits, height of a
-    finding's middle above the slab's in mm), both (N, rows/8, columns/8).
+    The dense head joins features of strides 8 and 16 (Lin et al. 2017). The answer is (N, rows/8, columns/8).
     """
 
     def __init__(self, architecture: SlabArchitecture) -> None:
@@ -67,15 +62,14 @@ class SlabNet(nn.Module):
         self.laterals = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in (fine, coarse))
         self.smooth = joined(channels)
         self.local = nn.Conv2d(channels, 1, 1)
-        self.depth = nn.Conv2d(channels, 1, 1)
         # Malignant places are rare: start from their odds, so that the first steps don't shake the backbone.
         nn.init.constant_(self.local.bias, -4.0)  # type: ignore[arg-type]  # a 1×1 convolution with a bias
 
-    def forward(self, slabs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, slabs: Tensor) -> Tensor:
         fine, coarse = self.backbone((slabs - 0.5) / 0.5)
         lifted = functional.interpolate(self.laterals[1](coarse), size=fine.shape[-2:], mode="nearest")
-        features = self.smooth(lifted + self.laterals[0](fine))
-        return self.local(features)[:, 0].float(), self.depth(features)[:, 0].float() * DEPTH_UNIT_MM
+        logits: Tensor = self.local(self.smooth(lifted + self.laterals[0](fine)))
+        return logits[:, 0].float()
 
 
 class SlabEnsemble(nn.Module):
@@ -86,10 +80,8 @@ class SlabEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.architecture = architecture
 
-    def forward(self, slabs: Tensor) -> tuple[Tensor, Tensor]:
-        answers = [member(slabs) for member in self.members]
-        malignancy, height_mm = (torch.stack(maps).mean(0) for maps in zip(*answers, strict=True))
-        return malignancy, height_mm
+    def forward(self, slabs: Tensor) -> Tensor:
+        return torch.stack([member(slabs) for member in self.members]).mean(0)
 
 
 def with_neighbours(images: npt.NDArray[Pixel], numbers: Sequence[int], neighbours: int) -> npt.NDArray[Pixel]:

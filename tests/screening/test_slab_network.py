@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import shutil
@@ -24,7 +23,7 @@ from screening.imaging.load_volume import load_volume
 from screening.model.bundle import CALIBRATION, CARD, SLAB_WEIGHTS, WEIGHTS, Bundle, load_bundle, save_bundle
 from screening.model.calibration import SlabScale
 from screening.model.forward import forward, forward_slabs
-from screening.model.slab_network import DEPTH_UNIT_MM, SlabArchitecture, SlabEnsemble, SlabNet, with_neighbours
+from screening.model.slab_network import SlabArchitecture, SlabEnsemble, SlabNet, with_neighbours
 from screening.regions import OUTSIDE
 from screening.result import Status
 from screening.scoring import Prediction, predict_volume, score
@@ -48,8 +47,7 @@ def ensemble(seed: int = 1) -> SlabEnsemble:
 
 def _network() -> SlabNet:
     network = SlabNet(ARCHITECTURE)
-    for head in (network.local, network.depth):
-        nn.init.normal_(head.weight)
+    nn.init.normal_(network.local.weight)
     # One pass in training mode sets the running statistics of normalisation, so that signals don't die.
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -135,10 +133,10 @@ def test_slab_weights_that_the_card_does_not_vouch_for_are_refused(damaged: Path
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_slab_weights_that_are_no_numbers_are_refused_even_under_a_true_hash(damaged: Path, value: float) -> None:
     weights = load_file(damaged / SLAB_WEIGHTS)
-    weights["members.1.depth.bias"].fill_(value)
+    weights["members.1.local.bias"].fill_(value)
     save_file(weights, damaged / SLAB_WEIGHTS)
     seal(damaged)
-    with pytest.raises(BundleError, match=rf"{SLAB_WEIGHTS}: members\.1\.depth\.bias holds values that are no numbers"):
+    with pytest.raises(BundleError, match=rf"{SLAB_WEIGHTS}: members\.1\.local\.bias holds values that are no numbers"):
         load_bundle(damaged)
 
 
@@ -193,22 +191,21 @@ def test_slab_networks_answer_at_stride_eight_with_the_mean_of_their_maps() -> N
     together = ensemble()
     slabs = torch.rand(2, ARCHITECTURE.inputs, 96, 64, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        answers = together(slabs)
+        answer = together(slabs)
         apart = [member(slabs) for member in together.members]
-    for i, answer in enumerate(answers):
-        assert answer.shape == (2, 12, 8)
-        torch.testing.assert_close(answer, (apart[0][i] + apart[1][i]) / 2)
+    assert answer.shape == (2, 12, 8)
+    torch.testing.assert_close(answer, (apart[0] + apart[1]) / 2)
 
 
 class Echo(SlabEnsemble):
-    """Says the grey of the slab below as the logit of a cell, and that of the slab above as its height in mm."""
+    """Says twice the grey of the slab below and once that of the slab above as the logit of a cell."""
 
     def __init__(self) -> None:
         super().__init__([], SlabArchitecture(neighbours=1))
 
-    def forward(self, slabs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, slabs: Tensor) -> Tensor:
         cells = functional.avg_pool2d(slabs, 8)
-        return cells[:, 0], cells[:, 2]
+        return 2 * cells[:, 0] + cells[:, 2]
 
 
 def test_each_slab_is_read_between_its_neighbours_and_the_answer_scaled_within_the_breast(slabbed: Bundle) -> None:
@@ -217,10 +214,8 @@ def test_each_slab_is_read_between_its_neighbours_and_the_answer_scaled_within_t
     images[:, :48, :40] = greys[:, None, None]
     answers = forward_slabs(images, replace(slabbed, slabs=Echo()))
     assert answers.logits.dtype == np.float32
-    assert answers.heights_mm is not None
     below, above = greys[[0, 0, 1]][:, None, None], greys[[1, 2, 2]][:, None, None]
-    assert np.abs(answers.logits[:, :6, :5] - (SCALE.slope * below + SCALE.intercept)).max() < 1e-5
-    assert np.abs(answers.heights_mm[:, :6, :5] - above).max() < 1e-5
+    assert np.abs(answers.logits[:, :6, :5] - (SCALE.slope * (2 * below + above) + SCALE.intercept)).max() < 1e-5
     assert (answers.logits[:, 6:] == OUTSIDE).all()
     assert (answers.logits[:, :, 5:] == OUTSIDE).all()
 
@@ -229,7 +224,6 @@ def test_without_a_slab_network_each_slab_is_read_as_a_mammogram(bundle: Bundle)
     images = np.random.default_rng(4).uniform(0.1, 1, (3, 64, 64)).astype(np.float32)
     answers = forward_slabs(images, bundle)
     alone = [forward(image, bundle.for_slabs) for image in images]
-    assert answers.heights_mm is None
     np.testing.assert_array_equal(answers.logits, [logits for logits, _ in alone])
     np.testing.assert_array_equal(answers.density, np.mean([density for _, density in alone], axis=0))
 
@@ -291,34 +285,17 @@ def test_density_is_that_of_the_projection_of_all_slabs(loaded: LoadedImage, sla
     assert np.abs(found - by_slab).max() > 1e-4
 
 
-def saying(bundle: Bundle, above_mm: float) -> Bundle:
-    """The bundle with slab networks that put every finding this far above the middle of its slab."""
-    slabs = copy.deepcopy(bundle.slabs)
-    assert slabs is not None
-    for member in slabs.members:
-        assert isinstance(member, SlabNet)
-        assert member.depth.bias is not None
-        nn.init.zeros_(member.depth.weight)
-        nn.init.constant_(member.depth.bias, above_mm / DEPTH_UNIT_MM)
-    return replace(bundle, slabs=slabs)
+def test_only_where_a_network_for_2d_images_read_the_slabs_is_the_frame_looked_for_in_the_pixels(
+    loaded: LoadedImage, slabbed: Bundle, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
 
+    def first(*given: Any) -> int:
+        asked.append(given[-1])
+        return int(given[-1][0])
 
-@pytest.mark.parametrize("above_mm", [-100.0, -2.0, 2.0, 100.0])
-def test_findings_lie_in_the_frame_that_the_network_says(loaded: LoadedImage, slabbed: Bundle, above_mm: float) -> None:
-    """Frames are 1 mm apart; an answer beyond what the network sees counts as the farthest place that it sees."""
-    assert slabbed.slabs is not None
-    sees = slabbed.slabs.architecture.neighbours * slabbed.slabbing.step_mm + slabbed.slabbing.thickness_mm / 2
-    shift = int(np.clip(above_mm, -sees, sees))
-
-    def there(peak: int) -> int:
-        return min(max(0, peak + shift), FRAMES - 1)
-
-    level, moved = predicted(loaded, saying(slabbed, 0.0)), predicted(loaded, saying(slabbed, above_mm))
-    assert [one.logit for one in moved.candidates] == [one.logit for one in level.candidates]
-    expected = [there(one.frames[2]) for one in level.candidates]
-    assert [one.frames[2] for one in moved.candidates] == expected
-    assert set(moved.previews) == set(expected)
-    assert moved.frames is not None
-    assert level.frames is not None
-    for place in np.unique(level.frames[level.frames >= 0]):
-        assert (moved.frames[level.frames == place] == there(int(place))).all()
+    monkeypatch.setattr("screening.scoring.best_place", first)
+    predicted(loaded, slabbed)
+    assert not asked
+    found = predicted(loaded, bundle).candidates
+    assert [one.frames[2] for one in found] == [low for low, _ in asked]

@@ -191,23 +191,6 @@ def test_outside_of_the_breast_has_no_region_and_no_frame() -> None:
     assert places[12, 8] == pytest.approx(14.5, abs=1)
 
 
-@pytest.mark.parametrize("above_mm", [-400.0, -6.0, 0.0, 3.0, 400.0])
-def test_peak_lies_where_the_network_says_it_does_but_within_the_volume(above_mm: float) -> None:
-    positions = even(50)
-    slabs = cut_slabs(positions, 1.0, Slabbing())
-    logits = maps(len(slabs), (3.3, 3.0, 12, 8))
-    heights_mm = np.full(logits.shape, 11.0, np.float32)  # what is said of other places has no say
-    heights_mm[3, 12, 8] = above_mm
-    best = find_volume_candidates(logits, slabs, positions, CELL, SPACING_MM, GEOMETRY, heights_mm)[0]
-    first, last, peak = best.frames
-    expected = np.clip(slabs[3].centre_mm + above_mm, 0, positions[-1])
-    assert abs(peak - expected) <= 0.5
-    assert first <= peak <= last
-    places = peak_places(logits, slabs, positions, heights_mm)
-    assert places[12, 8] == peak
-    assert abs(places[12, 9] - (slabs[3].centre_mm + 11)) <= 0.5
-
-
 # Key frames
 
 

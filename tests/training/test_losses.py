@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from screening.model.network import Output
 from training.batches import UNKNOWN, Batch
@@ -52,7 +53,7 @@ def test_places_without_truth_give_no_gradient() -> None:
     target = torch.zeros(1, ROWS, COLUMNS)
     target[:, :, 4:] = UNKNOWN
     inside = torch.ones(1, ROWS, COLUMNS, dtype=torch.bool)
-    moved = gradient(dense_loss(output.local, target, torch.zeros_like(target), inside), output.local)
+    moved = gradient(dense_loss(output.local, target, torch.zeros_like(target), inside, 1.0), output.local)
     assert not moved[:, :, 4:].any()
     assert (moved[:, :, :4] > 0).all()
 
@@ -75,9 +76,18 @@ def test_a_small_lesion_teaches_as_much_as_a_large_one(side: int) -> None:
     for place, cells in ((small, 1), (large, side**2)):
         target[place] = 1.0
         weight[place] = 1 / cells
-    moved = gradient(dense_loss(local, target, weight, torch.ones(1, ROWS, COLUMNS, dtype=torch.bool)), local)
+    moved = gradient(dense_loss(local, target, weight, torch.ones(1, ROWS, COLUMNS, dtype=torch.bool), 1.0), local)
     assert moved[small].item() == pytest.approx(moved[large].sum().item())
     assert moved[small].item() < 0
+
+
+def test_normal_tissue_teaches_as_much_as_its_weight_says() -> None:
+    output = an_output()
+    target, weight = torch.zeros(1, ROWS, COLUMNS), torch.zeros(1, ROWS, COLUMNS)
+    target[0, 1, 1] = weight[0, 1, 1] = 1.0
+    once, often = (losses(output, a_batch(dense=target, lesion_weight=weight), LossWeights(normal=n)) for n in (1, 20))
+    lesion = functional.softplus(-output.malignancy[0, 1, 1])
+    assert (often.dense - lesion).item() == pytest.approx(20 * (once.dense - lesion).item(), rel=1e-4)
 
 
 def test_the_hardest_normal_places_teach_most() -> None:
@@ -86,7 +96,7 @@ def test_the_hardest_normal_places_teach_most() -> None:
     local.requires_grad_()
     target = torch.zeros(1, ROWS, COLUMNS)
     moved = gradient(
-        dense_loss(local, target, torch.zeros_like(target), torch.ones(1, ROWS, COLUMNS, dtype=torch.bool)), local
+        dense_loss(local, target, torch.zeros_like(target), torch.ones(1, ROWS, COLUMNS, dtype=torch.bool), 1.0), local
     )
     others = moved.sum() - moved[0, 3, 3]
     assert moved[0, 3, 3] > 5 * others

@@ -9,7 +9,7 @@ import pytest
 
 import training.slab_batches
 from screening.exam import View
-from tests.support.slab_learning import BREAST, BRIGHT, STEP_MM, Spot, slab_volume
+from tests.support.slab_learning import BREAST, BRIGHT, Spot, slab_volume
 from training.batches import UNKNOWN
 from training.slab_batches import FAR_MM, NEAR_MM, SHADOW, STRIDE, WINDOW, SlabSamples, load_slabs, slab_truth
 from training.slab_volumes import SlabVolume
@@ -37,52 +37,35 @@ def test_a_lesion_is_itself_in_its_own_slabs_unknown_in_its_blur_and_a_shadow_fa
     own = max(NEAR_MM, half_mm / 2)
     seen = set()
     for number, centre in enumerate(volume.centres_mm):
-        target, weight, depth, depth_weight = slab_truth(volume, number, volume.lesions, BENIGN)
+        target, weight = slab_truth(volume, number, volume.lesions, BENIGN)
         distance = abs(7.0 - centre)
-        marked, taught = target[target != 0], (float(weight.sum()), float(depth_weight.sum()))
+        marked, taught = target[target != 0], float(weight.sum())
         if distance <= own:
             seen.add("own")
             assert marked.max() == pytest.approx(1.0 if malignant else BENIGN)
             assert (target[weight > 0] == marked.max()).all()
-            assert taught == pytest.approx((1, 1))
+            assert taught == pytest.approx(1)
         elif distance <= half_mm + FAR_MM:
             seen.add("blur")
             assert set(marked) == {UNKNOWN}
-            assert taught == pytest.approx((0, 1))
+            assert taught == 0
         else:
             seen.add("far")
             assert set(marked) == {UNKNOWN}, "nothing is learned of the rim"
-            assert taught == pytest.approx((SHADOW, 0))
+            assert taught == pytest.approx(SHADOW)
             assert (target[weight > 0] == 0).all()
-            assert not depth.any()
     assert seen == {"own", "blur", "far"}
-
-
-def test_depth_says_how_far_above_the_slab_the_lesions_middle_lies() -> None:
-    volume = slab_volume(Spot(160, 80, 21.0))
-    told = {}
-    for number, centre in enumerate(volume.centres_mm):
-        _, _, depth, weight = slab_truth(volume, number, volume.lesions, BENIGN)
-        if weight.any():
-            told[number] = set(depth[weight > 0])
-            assert told[number] == {np.float32(21.0 - centre)}
-        assert not depth[weight == 0].any()
-    assert told[3] == {6.0}, "the lesion lies above this slab"
-    assert told[6] == {-6.0}
-    assert min(told) > 0
-    assert max(told) < len(volume.centres_mm) - 1
 
 
 def test_of_two_lesions_a_slab_has_the_one_that_lies_in_it_and_the_shadow_of_the_other() -> None:
     volume = slab_volume(Spot(100, 60, 3.0), Spot(220, 60, 43.0, malignant=False))
     for number, mine in ((0, 1), (10, 2)):
-        target, weight, _, depth_weight = slab_truth(volume, number, volume.lesions, BENIGN)
+        target, weight = slab_truth(volume, number, volume.lesions, BENIGN)
         mine_share = cells((volume.lesions == mine).astype(np.float32))
         other = cells((volume.lesions == 3 - mine).astype(np.float32)) > 0
         assert target[mine_share > 0.9].max() == pytest.approx(1.0 if mine == 1 else BENIGN)
         assert (target[other] <= 0).all()
         assert weight[other].sum() == pytest.approx(SHADOW)
-        assert not depth_weight[other].any()
 
 
 def test_a_seed_gives_the_same_window_each_time_and_in_another_process() -> None:
@@ -96,7 +79,7 @@ def test_a_seed_gives_the_same_window_each_time_and_in_another_process() -> None
     for workers in (0, 1):
         (loaded, _) = load_slabs(samples, batches, workers)
         assert np.array_equal(loaded.slabs.numpy(), np.stack([one[0] for one in first[:3]]))
-        assert np.array_equal(loaded.depth_mm.numpy(), np.stack([one[3] for one in first[:3]]))
+        assert np.array_equal(loaded.dense.numpy(), np.stack([one[1] for one in first[:3]]))
 
 
 def corners(rows: int, columns: int) -> SlabVolume:
@@ -113,7 +96,7 @@ def test_windows_at_the_borders_have_their_size_and_their_labels_on_the_pixels(
     samples = SlabSamples([corners(rows, columns)], 1, BENIGN)
     with_core = 0
     for seed in range(40):
-        slabs, target, weight, _, _ = samples[seed]
+        slabs, target, weight = samples[seed]
         assert slabs.shape == (3, WINDOW, WINDOW)
         assert target.shape == weight.shape == (CELLS, CELLS)
         bright = cells((slabs[1] > (BREAST + BRIGHT) / 2).astype(np.float32))
@@ -150,11 +133,11 @@ def test_augmentation_turns_labels_with_the_pixels() -> None:
     samples = SlabSamples([slab_volume(Spot(60, 50, 23.0), view=View.CC)], 1, BENIGN)
     compared = 0
     for seed in range(60):
-        slabs, _, weight, depth, depth_weight = samples[seed]
-        if not depth_weight.any() or abs(depth[depth_weight > 0]).max() > STEP_MM / 2:
-            continue
-        compared += 1
+        slabs, target, weight = samples[seed]
         shown = cells(slabs[1])
+        if not (target > 0).any() or shown.max() < (BREAST + BRIGHT) / 2:
+            continue  # another slab, or the next one, in which the lesion is not drawn
+        compared += 1
         breast = np.median(shown[shown > 0])
         assert shown[weight > 0].mean() > 1.5 * breast, seed
     assert compared > 15
@@ -170,11 +153,11 @@ def test_the_middle_channel_is_the_slab_that_the_truth_is_of_between_its_neighbo
     samples = SlabSamples([volume], 2, BENIGN)
     ends = set()
     for seed in range(120):
-        slabs, _, _, depth, depth_weight = samples[seed]
+        slabs, target, _ = samples[seed]
         shown = [round(float(one.max()) * 65535 / 1000) - 1 for one in slabs]
         number = shown[2]
         assert shown == [min(max(number + offset, 0), 8) for offset in (-2, -1, 0, 1, 2)]
         ends |= {number} & {0, 8}
-        if depth_weight.any():
-            assert depth[depth_weight > 0][0] == pytest.approx(20.0 - volume.centres_mm[number])
+        if (target > 0).any():
+            assert abs(20.0 - volume.centres_mm[number]) <= NEAR_MM
     assert ends == {0, 8}

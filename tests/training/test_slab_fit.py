@@ -90,7 +90,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
 def test_a_checkpoint_of_another_recipe_is_no_place_to_go_on_from(tmp_path: Path) -> None:
     fitted(slab_recipe(steps=2), tmp_path / "checkpoint.pt", {})
     with pytest.raises(ConfigError, match="comes from another recipe; give another --out"):
-        fitted(slab_recipe(steps=2, depth_weight=0.25), tmp_path / "checkpoint.pt", {})
+        fitted(slab_recipe(steps=2, normal_weight=20), tmp_path / "checkpoint.pt", {})
 
 
 def test_a_checkpoint_gives_back_the_averaged_network(tmp_path: Path) -> None:
@@ -115,7 +115,9 @@ def test_members_of_other_seeds_see_other_windows(tmp_path: Path) -> None:
     assert first == again != other
 
 
-def test_forty_steps_lower_the_losses_of_place_and_of_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forty_steps_lower_the_losses_of_lesions_and_of_normal_tissue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training.slab_fit, "EVERY", 10)
     curve: dict[int, dict[str, float]] = {}
     fitted(
@@ -125,8 +127,7 @@ def test_forty_steps_lower_the_losses_of_place_and_of_depth(tmp_path: Path, monk
     )
     first, last = curve[10], curve[40]
     assert last["lesions"] + last["normal"] < 0.8 * (first["lesions"] + first["normal"])
-    assert last["depth"] < first["depth"]
-    assert last["total"] == pytest.approx(last["lesions"] + 2 * last["normal"] + 0.5 * last["depth"], rel=1e-5)
+    assert last["total"] == pytest.approx(last["lesions"] + 2 * last["normal"], rel=1e-5)
 
 
 @pytest.mark.parametrize("neighbours", [0, 2])
@@ -164,12 +165,12 @@ def test_normal_tissue_has_the_recipes_weight_and_a_shadow_counts_among_lesions(
     dense[0, 0, 0], weight[0, 0, 0], weight[0, 3, 3] = 1.0, 1.0, 0.25
     says = torch.full((1, 4, 4), -50.0)
     says[0, 0, 0], says[0, 3, 3] = 50.0, 8.0
-    batch = SlabBatch(torch.full((1, 3, 32, 32), 0.5), dense, weight, zeros, zeros)
-    parts = slab_losses(Answer(says, zeros), batch, slab_recipe(normal_weight=7))
+    batch = SlabBatch(torch.full((1, 3, 32, 32), 0.5), dense, weight)
+    parts = slab_losses(Answer(says), batch, slab_recipe(normal_weight=7))
     assert parts["normal"] == pytest.approx(0, abs=1e-6)
     assert float(parts["lesions"]) == pytest.approx(0.25 * 8 / 1.25, rel=1e-3)
     says[0, 1, 1] = 8.0
-    parts = slab_losses(Answer(says, zeros), batch, slab_recipe(normal_weight=7))
+    parts = slab_losses(Answer(says), batch, slab_recipe(normal_weight=7))
     assert float(parts["normal"]) == pytest.approx(0.5 * 8 / 4 + 0.5 * 8 / 14, rel=1e-3)
     assert float(parts["total"]) == pytest.approx(float(parts["lesions"] + 7 * parts["normal"]), rel=1e-5)
 
@@ -177,27 +178,18 @@ def test_normal_tissue_has_the_recipes_weight_and_a_shadow_counts_among_lesions(
 class Answer(nn.Module):
     """A network that says the same of every slab."""
 
-    def __init__(self, malignancy: Tensor, depth_mm: Tensor) -> None:
+    def __init__(self, malignancy: Tensor) -> None:
         super().__init__()
-        self.malignancy, self.depth_mm = malignancy, depth_mm
+        self.malignancy = malignancy
 
-    def forward(self, slabs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, slabs: Tensor) -> Tensor:
         del slabs
-        return self.malignancy, self.depth_mm
+        return self.malignancy
 
 
-def test_depth_is_learned_on_lesions_alone_and_nothing_is_learned_of_a_neighbours_breast() -> None:
+def test_nothing_is_learned_of_a_neighbours_breast() -> None:
     slabs = torch.zeros(1, 3, 32, 32)
     slabs[:, 0] = 0.5  # the breast of the slab below: air in the one that is read
-    depth, depth_weight = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4)
-    depth[0, 1, 1], depth_weight[0, 1, 1] = -6.0, 1.0
-    batch = SlabBatch(slabs, torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), depth, depth_weight)
-    off = torch.full((1, 4, 4), 50.0)
-    off[0, 1, 1] = -6.0
-    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0), off), batch, slab_recipe())
-    assert parts["depth"] == 0
-    assert parts["lesions"] == parts["normal"] == 0
-    off[0, 1, 1] = 6.0
-    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0), off), batch, slab_recipe())
-    assert float(parts["depth"]) == pytest.approx(1.2 - 0.5), "twelve millimetres off, in units of ten, beyond the knee"
-    assert parts["total"] == 0.5 * parts["depth"]
+    batch = SlabBatch(slabs, torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
+    parts = slab_losses(Answer(torch.full((1, 4, 4), 9.0)), batch, slab_recipe())
+    assert parts["total"] == parts["lesions"] == parts["normal"] == 0

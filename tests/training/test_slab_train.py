@@ -149,7 +149,7 @@ def test_the_curve_is_written_and_a_finished_member_is_not_trained_again(
     curve = (trained.out / "member-0" / "curve.csv").read_text().splitlines()
     assert curve[0] == "epoch,figure,value"
     assert {line.split(",")[0] for line in curve[1:]} == {"3"}
-    assert {line.split(",")[1] for line in curve[1:]} == {"total", "lesions", "normal", "depth"}
+    assert {line.split(",")[1] for line in curve[1:]} == {"total", "lesions", "normal"}
     checkpoint = trained.out / "member-0" / "checkpoint.pt"
     before = checkpoint.stat().st_mtime_ns
     monkeypatch.setattr(training.slab_train, "fit_slabs", None)

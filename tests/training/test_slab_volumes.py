@@ -80,7 +80,7 @@ def test_a_lesion_on_a_frame_that_the_volume_lacks_and_a_broken_file_are_one_sen
     record: Record, tmp_path: Path, frame: int
 ) -> None:
     (tmp_path / "broken.dcm").write_bytes(b"no volume")
-    broken = replace(volume(path=tmp_path / "broken.dcm"), image="b")
+    broken = replace(volume(path=tmp_path / "broken.dcm", malignant=False), image="b")
     beyond = replace(record, lesions=(lesion(90, 200, frame),))
     made, problems = prepare_volumes([broken, beyond, record], Preparation(0.8), SLABBING, tmp_path / "cache")
     assert [one.record for one in made] == [record]
@@ -90,10 +90,11 @@ def test_a_lesion_on_a_frame_that_the_volume_lacks_and_a_broken_file_are_one_sen
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
-def test_2d_images_and_volumes_whose_lesions_have_no_known_place_teach_nothing(record: Record, tmp_path: Path) -> None:
+def test_2d_images_and_volumes_whose_lesions_have_no_known_place_or_no_mark_teach_nothing(
+    record: Record, tmp_path: Path
+) -> None:
     flat = replace(record, kind=ImageKind.FFDM)
     unplaced = replace(record, lesions=(lesion(90, 200, None),))
-    assert prepare_volumes([flat, unplaced, replace(record, lesions=None)], Preparation(0.8), SLABBING, tmp_path) == (
-        [],
-        [],
-    )
+    unmarked = replace(record, lesions=(), malignant=None)
+    useless = [flat, unplaced, unmarked, replace(unmarked, malignant=True), replace(record, lesions=None)]
+    assert prepare_volumes(useless, Preparation(0.8), SLABBING, tmp_path) == ([], [])
