@@ -14,11 +14,14 @@ import pandas as pd
 
 from evaluation.checks import IntArray
 from evaluation.columns import ScoresError, read_table, typed
-from evaluation.dbtex import DbtexSet
+from evaluation.dbtex import FLOOR_PX, DbtexSet
 from evaluation.errors import InvalidInputError
 from evaluation.hits import Lesions, Regions
 from evaluation.scores import Scores
 from evaluation.tables import Column, FollowUp, Problem
+
+CHALLENGE_PIXEL_MM = 0.1
+"""About the pixel of the challenge's volumes (Hologic's reconstructions): its 100 pixels of reach are 10 mm."""
 
 _VOLUME = ["StudyUID", "View"]
 _BOX = ["X", "Y", "Width", "Height"]
@@ -103,6 +106,18 @@ def dbtex_set(scores: Scores, followup: FollowUp) -> DbtexSet:
         Lesions(known.get_indexer(pd.Index(lesions["image_id"])), lesions[box].to_numpy()),
         lesions["frame"],
     )
+
+
+def floor_px(scores: Scores) -> float:
+    """The challenge's least reach in the plane, in pixels of the volumes scored: 10 mm, at most its 100 pixels.
+
+    The largest pixel counts. Where no volume states one, the challenge's own 100 pixels.
+    """
+    images = scores.images
+    if images is None or "pixel_spacing_mm" not in images:
+        return FLOOR_PX
+    known = images.loc[images["kind"] == "dbt", "pixel_spacing_mm"].dropna()
+    return FLOOR_PX if known.empty else min(FLOOR_PX, FLOOR_PX * CHALLENGE_PIXEL_MM / float(known.max()))
 
 
 def _check_labels(listed: pd.DataFrame, tables: list[tuple[str, pd.DataFrame]], errors: list[Problem]) -> None:

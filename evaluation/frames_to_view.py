@@ -17,8 +17,8 @@ from evaluation import checks
 from evaluation.bootstrap import cluster_bootstrap
 from evaluation.checks import FloatArray, IntArray
 from evaluation.columns import ScoresError
-from evaluation.dbtex import DbtexSet, nearest_box
-from evaluation.dbtex_tables import dbtex_set
+from evaluation.dbtex import FLOOR_PX, DbtexSet, nearest_box
+from evaluation.dbtex_tables import dbtex_set, floor_px
 from evaluation.errors import InvalidInputError, MetricError
 from evaluation.figure import Figure
 from evaluation.protocol import Uncertainty
@@ -48,8 +48,17 @@ class _Framed:
     score: float
 
 
-def frames_to_view(data: DbtexSet, frames: npt.ArrayLike, threshold: float, *, in_sight: int = IN_SIGHT) -> FloatArray:
+def frames_to_view(
+    data: DbtexSet,
+    frames: npt.ArrayLike,
+    threshold: float,
+    *,
+    in_sight: int = IN_SIGHT,
+    reach_px: float = FLOOR_PX,
+) -> FloatArray:
     """Share of each volume's frames to view until every lesion that is hit has been seen: float64 (v,).
+
+    What is hit is decided by `nearest_box`, with `reach_px` as its floor.
 
     `frames`: int (r, 3), first, last and peak frame of each prediction. Predictions below `threshold` are not shown
     and hit nothing. NaN for a volume in which no lesion is hit. Raises `InvalidInputError` for lengths that differ.
@@ -59,7 +68,7 @@ def frames_to_view(data: DbtexSet, frames: npt.ArrayLike, threshold: float, *, i
         raise InvalidInputError("Every prediction needs a first, a last and a peak frame.")
     threshold = float(checks.finite([threshold], "threshold")[0])
     shown = data.predictions.score >= threshold
-    box = np.where(shown, nearest_box(data), -1)
+    box = np.where(shown, nearest_box(data, floor_px=reach_px), -1)
     share = np.full(len(data.woman), np.nan)
     for volume in np.unique(data.boxes.image[box[box >= 0]]):
         own = np.flatnonzero((data.predictions.image == volume) & shown)
@@ -76,10 +85,11 @@ def frames_to_view_figure(
 ) -> Figure:
     """Mean share of the frames, over volumes with a lesion that is hit, with a bootstrap interval over women.
 
-    Errors as of `dbtex_set`; regions without a peak frame are refused with `InvalidInputError`.
+    A hit lies within 10 mm of the lesion, or within half its box's diagonal (`floor_px`). Errors as of `dbtex_set`; regions without a peak frame are refused with `InvalidInputError`.
     """
     data = dbtex_set(scores, followup)
-    share = frames_to_view(data, _region_frames(scores, followup), threshold, in_sight=in_sight)
+    extents = _region_frames(scores, followup)
+    share = frames_to_view(data, extents, threshold, in_sight=in_sight, reach_px=floor_px(scores))
     counted = np.flatnonzero(~np.isnan(share))
     rows = np.repeat([0, 1], len(counted))
     values = np.concatenate([share[counted], np.ones(len(counted))])

@@ -19,7 +19,7 @@ from evaluation.audit_figures import DETECTED, SEEN_GROUP
 from evaluation.cohort import join
 from evaluation.comparison import common, compare
 from evaluation.dbtex import FLOOR_PX, dbtex_figures
-from evaluation.dbtex_tables import dbtex_set
+from evaluation.dbtex_tables import CHALLENGE_PIXEL_MM, dbtex_set, floor_px
 from evaluation.draft import settle
 from evaluation.export import write_figures
 from evaluation.figure import Figure
@@ -45,9 +45,6 @@ EXAMS, MISSED, BOXES = "elhakim-2023", "missed-cancers", "dbtex"
 """Protocols: of exams (cancers detected or surfacing within two years), of missed cancers, and of boxes in volumes."""
 
 AT = "1-fp-per-image"
-CHALLENGE_PIXEL_MM = 0.1
-"""About the pixel of the challenge's volumes (Hologic's reconstructions): its 100 pixels of reach are 10 mm."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -108,26 +105,26 @@ def measure(arms: Mapping[str, Scores], followup: FollowUp, marked: FollowUp) ->
 
 def _boxes(volumes: Scores, followup: FollowUp, marked: FollowUp) -> Iterator[Row]:
     """The challenge's primary figure, without and with what nobody could have marked, and by its reach in pixels."""
-    floor_px = FLOOR_PX * CHALLENGE_PIXEL_MM / _largest_pixel_mm(volumes)
+    reach_px = floor_px(volumes)
     yield Row(
-        _primary(volumes, marked, floor_px),
+        _primary(volumes, marked, reach_px),
         f"DBTex primary figure: mean sensitivity at 1, 2, 3, 4 false positives per volume, within "
         f"{FLOOR_PX * CHALLENGE_PIXEL_MM:g} mm or half the box's diagonal, lesions too faint to mark left out",
         at_least=0.75,
         aim="aim ≥ 0.95",
     )
-    yield Row(_primary(volumes, followup, floor_px), "the same, lesions too faint to mark included")
-    if floor_px < FLOOR_PX:
+    yield Row(_primary(volumes, followup, reach_px), "the same, lesions too faint to mark included")
+    if reach_px < FLOOR_PX:
         yield Row(
             _primary(volumes, marked, FLOOR_PX),
             f"the same, lesions too faint to mark left out, within the challenge's {FLOOR_PX:g} pixels, which here are "
-            f"{FLOOR_PX * _largest_pixel_mm(volumes):.0f} mm",
+            f"{FLOOR_PX * FLOOR_PX * CHALLENGE_PIXEL_MM / reach_px:.0f} mm",
         )
 
 
-def _primary(volumes: Scores, followup: FollowUp, floor_px: float) -> Figure:
+def _primary(volumes: Scores, followup: FollowUp, reach_px: float) -> Figure:
     protocol = load_protocol(BOXES)
-    return dbtex_figures(dbtex_set(volumes, followup), protocol.uncertainty, floor_px=floor_px)[0]
+    return dbtex_figures(dbtex_set(volumes, followup), protocol.uncertainty, floor_px=reach_px)[0]
 
 
 def boxed(followup: FollowUp, simulated: Path) -> FollowUp:
@@ -142,17 +139,6 @@ def boxed(followup: FollowUp, simulated: Path) -> FollowUp:
         return followup
     places = zip(lesions["image_id"], lesions["x"].round(2), lesions["y"].round(2), strict=True)
     return replace(followup, lesions=lesions[[place in marks for place in places]])
-
-
-def _largest_pixel_mm(volumes: Scores) -> float:
-    """Of the volumes scored; raises `ConfigError` where no volume states one."""
-    images = volumes.images
-    known: list[float] = []
-    if images is not None:
-        known = images.loc[images["kind"] == "dbt", "pixel_spacing_mm"].dropna().tolist()
-    if not known:
-        raise ConfigError(f"the scores {volumes.name} have no tomosynthesis volume with a pixel spacing")
-    return max(known)
 
 
 def _exam_aucs(flat: Scores, volumes: Scores, followup: FollowUp) -> Iterator[Row]:

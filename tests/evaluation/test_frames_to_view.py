@@ -108,6 +108,17 @@ def test_figure_is_the_mean_share_over_volumes_with_a_hit_with_an_interval() -> 
     assert "of 3 volumes with a lesion" in figure.denominator
 
 
+def test_in_coarse_pixels_a_region_beyond_ten_millimetres_is_no_hit() -> None:
+    """A hundred pixels of the challenge are 10 mm; of half a millimetre they would be half a breast."""
+    scores, followup = tables()
+    scores.regions["x"] -= 90.0
+    far = frames_to_view_figure(scores, followup, 0.5, Uncertainty())
+    scores.images["pixel_spacing_mm"] = [0.5, 0.5, 0.5, np.nan]
+    near = frames_to_view_figure(scores, followup, 0.5, Uncertainty())
+    assert far.n == 2
+    assert near.n == 0
+
+
 def test_figure_without_a_hit_says_why_there_is_none() -> None:
     figure = frames_to_view_figure(*tables(), 0.95, Uncertainty())
     assert figure.interval is None
