@@ -85,7 +85,8 @@ def frames_to_view_figure(
 ) -> Figure:
     """Mean share of the frames, over volumes with a lesion that is hit, with a bootstrap interval over women.
 
-    A hit lies within 10 mm of the lesion, or within half its box's diagonal (`floor_px`). Errors as of `dbtex_set`; regions without a peak frame are refused with `InvalidInputError`.
+    A hit lies within 10 mm of the lesion, or within half its box's diagonal (`floor_px`). Errors as of `dbtex_set`;
+    regions without a peak frame are refused with `InvalidInputError`.
     """
     data = dbtex_set(scores, followup)
     extents = _region_frames(scores, followup)

@@ -46,6 +46,7 @@ EXAMS, MISSED, BOXES = "elhakim-2023", "missed-cancers", "dbtex"
 
 AT = "1-fp-per-image"
 
+
 @dataclass(frozen=True)
 class Row:
     """A figure and what is asked of it: `at_least`, a value for its point, or for its interval's lower limit where

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from evaluation.cli import Track, TrackingUri
 from screening.cli import Model, one_sentence
 from screening.configs import config_dir
 from screening.errors import ConfigError
@@ -36,6 +37,8 @@ def train_slabs_command(
     scorers: Annotated[
         int, typer.Option("--scorers", min=1, help="Exams scored at once when the scale is fitted.")
     ] = os.cpu_count() or 1,
+    track: Track = True,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Train networks for the slabs of tomosynthesis volumes, and write --model with them to --out/bundle.
 
@@ -78,3 +81,7 @@ def train_slabs_command(
         made = with_slabs_read(bundle, recipe, networks, scale)
         write_with_slabs(made, recipe, records, version, out / "bundle")
         typer.echo(f"bundle with slab networks in {out / 'bundle'}")
+        if track:
+            from training.tracking import log_slabs
+
+            log_slabs(recipe, records, out / "bundle", out, tracking_uri)

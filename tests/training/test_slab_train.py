@@ -53,7 +53,7 @@ class Trained:
     def command(self, *further: object, out: Path | None = None) -> tuple[object, ...]:
         return (
             *("train-slabs", "--version", "7", "--model", self.start, "--config", self.recipe),
-            *("--data-root", self.data, "--out", out or self.out, "--scorers", 1, *further),
+            *("--data-root", self.data, "--out", out or self.out, "--scorers", 1, "--no-track", *further),
         )
 
 
@@ -91,7 +91,8 @@ def trained(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     made = Trained(root / "data", root / "start", root / "out", root / "recipe.yaml")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training.slab_train, "fit_line", rising)
-        done = run(*made.command())
+        patched.chdir(root)
+        done = run(*made.command("--track"))
     assert done.exit_code == 0, done.output
     assert f"{made.out / 'bundle'}" in done.output.replace("\n", "")
     return made
@@ -117,6 +118,22 @@ def test_the_bundle_holds_the_averaged_network_and_its_card_names_the_volumes(tr
     assert bundle.slabbing == recipe.slabbing
     assert bundle.calibration.slabs is not None
     assert bundle.calibration.slabs.fitted_on.startswith("2 breasts")
+
+
+def test_the_training_stands_in_mlflow_with_its_curve_and_the_bundle_is_registered(
+    trained: Trained, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(trained.out.parent)
+    mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+    (one,) = mlflow.search_runs(experiment_names=["screening"], output_format="list")
+    assert one.data.params["normal_weight"] == "30.0"
+    assert one.data.params["calibration.name"] == "simulated"
+    assert not any("/" in value for value in one.data.params.values())
+    assert {"member-0/normal", "scale_slope"} <= set(one.data.metrics)
+    assert one.data.tags["model_id"] == bundle.model_id
+    again = load_bundle(f"models:/{bundle.card.name}/1", torch.device("cpu"))
+    assert again.model_id == bundle.model_id
 
 
 def test_the_bundle_scores_a_volume_as_its_slab_network_answers(trained: Trained, bundle: Bundle) -> None:
