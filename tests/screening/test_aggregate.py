@@ -16,8 +16,8 @@ VIEWS = st.tuples(st.sampled_from(list(Laterality)), st.sampled_from([View.CC, V
 EXAMS = st.lists(st.tuples(VIEWS, LOGITS), min_size=1, max_size=6)
 
 
-def image(number: int, laterality: Laterality, view: View) -> Image:
-    return Image(f"1.2.{number}", Path("none"), laterality, view, ImageKind.FFDM, 100, 80, 1, (0.1, 0.1))
+def image(number: int, laterality: Laterality, view: View, kind: ImageKind = ImageKind.FFDM) -> Image:
+    return Image(f"1.2.{number}", Path("none"), laterality, view, kind, 100, 80, 1, (0.1, 0.1))
 
 
 def exam(drawn: list[tuple[tuple[Laterality, View], list[float]]]) -> tuple[dict[str, list[float]], list[Image]]:
@@ -39,6 +39,15 @@ def test_several_images_of_one_view_count_once() -> None:
     once, images = exam([(left_cc, [3.0]), (left_mlo, [1.0])])
     twice, more = exam([(left_cc, [3.0]), (left_mlo, [1.0]), (left_mlo, [-7.0])])
     assert fuse(once, images)["1.2.0"] == fuse(twice, more)["1.2.0"]
+
+
+def test_a_volume_does_not_raise_what_the_2d_image_of_the_other_view_shows_where_that_view_has_a_2d_image() -> None:
+    volumes = [image(0, Laterality.LEFT, View.CC, ImageKind.DBT), image(1, Laterality.LEFT, View.MLO, ImageKind.DBT)]
+    flat = [image(2, Laterality.LEFT, View.CC), image(3, Laterality.LEFT, View.MLO, ImageKind.SYNTHETIC)]
+    peaks = {"1.2.0": [5.0], "1.2.1": [1.0], "1.2.2": [-4.0], "1.2.3": [-2.0]}
+    apart = fuse(peaks, volumes) | fuse(peaks, flat)
+    assert fuse(peaks, [*volumes, *flat]) == apart == {"1.2.0": [3], "1.2.1": [3], "1.2.2": [-3], "1.2.3": [-3]}
+    assert fuse(peaks, [volumes[0], flat[1]]) == {"1.2.0": [1.5], "1.2.3": [1.5]}, "there is nothing else to listen to"
 
 
 @given(EXAMS)
