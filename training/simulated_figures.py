@@ -89,36 +89,35 @@ class Row:
         return ", ".join(part for part in (demand, self.aim) if part)
 
 
-def measure(arms: Mapping[str, Scores], followup: FollowUp, marked: FollowUp) -> list[Row]:
+def measure(arms: Mapping[str, Scores], followup: FollowUp) -> list[Row]:
     """Every figure of women scored by 2D and by DBT alone (`arms`, by these names), in the order of print.
 
-    `marked`: the follow-up with those lesions only that could have been marked (`boxed`). Errors are those of the
-    tables (`evaluation`); a figure without value has its reason.
+    Errors are those of the tables (`evaluation`); a figure without value has its reason.
     """
     flat, volumes = arms["2D"], arms["DBT"]
     return [
-        *_boxes(volumes, followup, marked),
+        *_boxes(volumes, followup),
         *_exam_aucs(flat, volumes, followup),
         *(row for arm in (flat, volumes) for row in _missed(arm, followup)),
         *_frames(volumes, followup),
     ]
 
 
-def _boxes(volumes: Scores, followup: FollowUp, marked: FollowUp) -> Iterator[Row]:
-    """The challenge's primary figure, without and with what nobody could have marked, and by its reach in pixels."""
-    reach_px = floor_px(volumes)
+def _boxes(volumes: Scores, followup: FollowUp) -> Iterator[Row]:
+    """The challenge's primary figure, without and with cancers that were missed, and by its reach in pixels."""
+    reach_px, found = floor_px(volumes), found_then(followup)
     yield Row(
-        _primary(volumes, marked, reach_px),
+        _primary(volumes, found, reach_px),
         f"DBTex primary figure: mean sensitivity at 1, 2, 3, 4 false positives per volume, within "
-        f"{FLOOR_PX * CHALLENGE_PIXEL_MM:g} mm or half the box's diagonal, lesions too faint to mark left out",
+        f"{FLOOR_PX * CHALLENGE_PIXEL_MM:g} mm or half the box's diagonal, lesions found at the exam",
         at_least=0.75,
         aim="aim ≥ 0.95",
     )
-    yield Row(_primary(volumes, followup, reach_px), "the same, lesions too faint to mark included")
+    yield Row(_primary(volumes, followup, reach_px), "the same, with the cancers that readers missed")
     if reach_px < FLOOR_PX:
         yield Row(
-            _primary(volumes, marked, FLOOR_PX),
-            f"the same, lesions too faint to mark left out, within the challenge's {FLOOR_PX:g} pixels, which here are "
+            _primary(volumes, found, FLOOR_PX),
+            f"the same, lesions found at the exam, within the challenge's {FLOOR_PX:g} pixels, which here are "
             f"{FLOOR_PX * FLOOR_PX * CHALLENGE_PIXEL_MM / reach_px:.0f} mm",
         )
 
@@ -128,18 +127,14 @@ def _primary(volumes: Scores, followup: FollowUp, reach_px: float) -> Figure:
     return dbtex_figures(dbtex_set(volumes, followup), protocol.uncertainty, floor_px=reach_px)[0]
 
 
-def boxed(followup: FollowUp, simulated: Path) -> FollowUp:
-    """The follow-up with those lesions only that a radiologist would have marked: `training.datasets.simulated`."""
-    marks = {
-        (record.image, round(lesion.x, 2), round(lesion.y, 2))
-        for record in read_simulated(simulated)
-        for lesion in record.lesions or ()
-    }
+def found_then(followup: FollowUp) -> FollowUp:
+    """The follow-up with those lesions only that the readers of their exam found: the challenge's boxes are of lesions
+    that were biopsied for what the exam showed. On exams that missed a cancer, the table says how visible it was.
+    """
     lesions = followup.lesions
-    if lesions is None:
+    if lesions is None or "visible" not in lesions:
         return followup
-    places = zip(lesions["image_id"], lesions["x"].round(2), lesions["y"].round(2), strict=True)
-    return replace(followup, lesions=lesions[[place in marks for place in places]])
+    return replace(followup, lesions=lesions[lesions["visible"].fillna("") == ""])
 
 
 def _exam_aucs(flat: Scores, volumes: Scores, followup: FollowUp) -> Iterator[Row]:
@@ -292,7 +287,7 @@ def main(
             with progress_bar(f"Scoring by {arm}") as bar:
                 score_arm(arm, simulated / "dicom", bundle, scores / arm, observers=(OnProgress(bar),))
         results = {arm: load_scores(scores / arm, arm) for arm in ARMS}
-        rows = measure(results, followup, boxed(followup, simulated))
+        rows = measure(results, followup)
         figures = [replace(row.figure, label=row.title, group="simulated women") for row in rows]
         write_figures(figures, scores)
         put_block(

@@ -28,7 +28,6 @@ from training.simulated_figures import (
     Row,
     _commands,
     _missed,
-    boxed,
     check_unseen,
     document,
     measure,
@@ -71,10 +70,7 @@ def women() -> Women:
     flat = check_scores(programme.scores, "2D")
     volumes = replace(check_scores(_volumes(programme), "DBT"), key_frame_threshold=0.0)
     arms = {"2D": flat, "DBT": volumes}
-    marked = check_followup(
-        tables | {"lesions": pd.concat([part[part["visible"] != "occult"] for part in (lesions, in_volumes)])}
-    )
-    return Women(programme, arms, followup, measure(arms, followup, marked))
+    return Women(programme, arms, followup, measure(arms, followup))
 
 
 def _volumes(programme: Programme) -> dict[str, pd.DataFrame]:
@@ -118,14 +114,14 @@ def test_passed_exams_with_a_visible_cancer_are_those_of_the_truth(women: Women)
     assert point(row) == pytest.approx(found, abs=0.15)
 
 
-def test_lesions_too_faint_to_mark_are_left_out_of_the_primary_figure_and_counted_in_the_next(women: Women) -> None:
+def test_missed_cancers_are_left_out_of_the_primary_figure_and_counted_in_the_next(women: Women) -> None:
     assert women.followup.lesions is not None
     in_volumes = women.followup.lesions["frame"].notna()
-    occult = women.followup.lesions["visible"] == "occult"
-    first, second = women.row("DBTex primary figure"), women.row("the same, lesions too faint to mark included")
+    missed = women.followup.lesions["visible"].fillna("") != ""
+    first, second = women.row("DBTex primary figure"), women.row("the same, with the cancers that readers missed")
     boxes = [int(row.figure.denominator.split(" boxes")[0].replace(",", "")) for row in (first, second)]
-    assert boxes[1] - boxes[0] == _on_scored_images(women, in_volumes & occult) > 0
-    assert point(first) > point(second)
+    assert boxes[1] - boxes[0] == _on_scored_images(women, in_volumes & missed) > 0
+    assert boxes[0] == _on_scored_images(women, in_volumes & ~missed) > 0
 
 
 def _on_scored_images(women: Women, chosen: pd.Series) -> int:
@@ -137,7 +133,7 @@ def _on_scored_images(women: Women, chosen: pd.Series) -> int:
 
 def test_reach_in_the_plane_is_the_challenges_in_millimetres(women: Women) -> None:
     assert "within 10 mm" in women.row("DBTex primary figure").title
-    assert "100 pixels, which here are 20 mm" in women.row("the same, lesions too faint to mark left out").title
+    assert "100 pixels, which here are 20 mm" in women.row("the same, lesions found at the exam").title
 
 
 def test_frames_to_view_have_their_row(women: Women) -> None:
@@ -223,29 +219,3 @@ def test_programme_without_passed_cancers_says_so(women: Women) -> None:
     assert row.figure.interval is None
     assert "no exam" in row.figure.reason
     assert row.verdict == "not measured"
-
-
-def test_boxes_are_the_lesions_that_training_marks_in_2d_and_in_volumes(tmp_path: Path) -> None:
-    """A volume marks 5 mm or more, a 2D image what is not occult; the truth table holds lesions no registry knows."""
-    sizes = {"small": (4.0, "occult"), "large": (6.0, "occult"), "seen": (4.0, "minimal_sign")}
-    images, truth = [], []
-    for kind in ("ffdm", "dbt"):
-        images.append({"image_id": kind, "kind": kind, "laterality": "L", "view": "CC", "pixel_mm": 0.2})
-        for place, (diameter, visible) in enumerate(sizes.values()):
-            box = {"x": 10.25 * place, "y": 5, "width": 20, "height": 20, "frame": "" if kind == "ffdm" else 3}
-            truth.append(box | {"image_id": kind, "diameter_mm": diameter, "visible": visible, "laterality": "L"})
-    of_exam = {"exam_id": "e", "woman_id": "w", "malignant": 1}
-    known = of_exam | {"file": "a.dcm", "manufacturer": "", "machine": "", "age": 60, "density": "B"}
-    pd.DataFrame(images).assign(**known).to_csv(tmp_path / "images.csv", index=False)
-    table = pd.DataFrame(truth).assign(kind="spiculated mass", **of_exam)
-    table.to_csv(tmp_path / "lesions.csv", index=False)
-    exams = pd.DataFrame({"exam_id": ["e"], "woman_id": "w", "exam_date": "2020-01-01"})
-    registry = {
-        "exams": exams,
-        "diagnoses": pd.DataFrame(columns=["woman_id", "diagnosis_date", "laterality", "malignant"]),
-        "followup": pd.DataFrame({"woman_id": ["w"], "followed_until": "2024-01-01"}),
-        "lesions": table.drop(columns=["woman_id", "kind", "diameter_mm"]),
-    }
-    lesions = boxed(check_followup(registry), tmp_path).lesions
-    assert lesions is not None
-    assert list(zip(lesions["image_id"], lesions["x"], strict=True)) == [("ffdm", 20.5), ("dbt", 10.25), ("dbt", 20.5)]
