@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,9 +55,9 @@ def fit_slabs(
     unbroken one: step n always draws the same windows. `report` takes the means over the last `EVERY` steps, and the
     step. `max_steps` ends the run early.
     """
-    run = _begin(recipe, start, device)
+    run, of = _begin(recipe, start, device), _made_of(recipe, volumes)
     if checkpoint.exists():
-        _restore(run, checkpoint, recipe, device)
+        _restore(run, checkpoint, of, device)
     samples = SlabSamples(volumes, recipe.architecture.neighbours, recipe.benign_target)
     last = min(recipe.steps, max_steps or recipe.steps)
     seeds = [_seeds(recipe, step) for step in range(run.step, last)]
@@ -70,7 +71,7 @@ def fit_slabs(
             if run.step % EVERY == 0 or run.step == recipe.steps:
                 report({name: value / done for name, value in run.sums.items()}, run.step)
                 run.sums = {}
-                _save(run, checkpoint, recipe)
+                _save(run, checkpoint, of)
     return finished(run.average)
 
 
@@ -159,21 +160,30 @@ def _seeds(recipe: SlabRecipe, step: int) -> list[int]:
     return [int(seed) for seed in rng.integers(0, 2**31, recipe.batch_size)]
 
 
-def _save(run: _Run, checkpoint: Path, recipe: SlabRecipe) -> None:
+def _made_of(recipe: SlabRecipe, volumes: Sequence[SlabVolume]) -> dict[str, str]:
+    """What a checkpoint has to agree with: the recipe, and the volumes with their truth, in order."""
+    told = [(one.record.dataset, one.record.image, one.record.malignant, one.record.lesions) for one in volumes]
+    return {"recipe": recipe.learned_with(), "data": hashlib.sha256(repr(told).encode()).hexdigest()}
+
+
+def _save(run: _Run, checkpoint: Path, of: dict[str, str]) -> None:
     content = {
         "network": run.network.state_dict(),
         "average": run.average.state_dict(),
         "optimiser": run.optimiser.state_dict(),
         "step": run.step,
-        "recipe": recipe.learned_with(),
+        **of,
     }
     write_checkpoint(content, checkpoint)
 
 
-def _restore(run: _Run, checkpoint: Path, recipe: SlabRecipe, device: torch.device) -> None:
+def _restore(run: _Run, checkpoint: Path, of: dict[str, str], device: torch.device) -> None:
     content: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
-    if content.get("recipe") != recipe.learned_with():
-        raise ConfigError(f"{checkpoint}: comes from another recipe; give another --out, or go back to that recipe")
+    for name, own in of.items():
+        if content.get(name) != own:
+            raise ConfigError(
+                f"{checkpoint}: was made with another state of the {name}; give another --out, or go back to that one"
+            )
     run.network.load_state_dict(content["network"])
     run.average.load_state_dict(content["average"])
     run.optimiser.load_state_dict(content["optimiser"])

@@ -89,8 +89,15 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
 
 def test_a_checkpoint_of_another_recipe_is_no_place_to_go_on_from(tmp_path: Path) -> None:
     fitted(slab_recipe(steps=2), tmp_path / "checkpoint.pt", {})
-    with pytest.raises(ConfigError, match="comes from another recipe; give another --out"):
+    with pytest.raises(ConfigError, match="another state of the recipe; give another --out"):
         fitted(slab_recipe(steps=2, normal_weight=20), tmp_path / "checkpoint.pt", {})
+
+
+def test_a_checkpoint_of_other_volumes_is_no_place_to_go_on_from(tmp_path: Path) -> None:
+    recipe, checkpoint = slab_recipe(steps=2), tmp_path / "checkpoint.pt"
+    fitted(recipe, checkpoint, {})
+    with pytest.raises(ConfigError, match="another state of the data; give another --out"):
+        fit_slabs(VOLUMES[:1], recipe, None, checkpoint, device=CPU, report=into({}))
 
 
 def test_a_checkpoint_gives_back_the_averaged_network(tmp_path: Path) -> None:
