@@ -17,7 +17,7 @@ from screening.errors import ConfigError
 from screening.options import Half
 from training.options import Config, DataRoot, Out, Threads, Workers, write_curve
 from training.phantom.cli import join as join_phantom
-from training.slab_cli import join as join_slabs
+from training.slab_networks.cli import join as join_slabs
 
 if TYPE_CHECKING:
     import torch

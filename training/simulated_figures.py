@@ -35,7 +35,7 @@ from screening.errors import ConfigError
 from training.datasets.simulated import read_simulated
 from training.export import SIMULATED
 from training.pages import put_block
-from training.slab_bundle import SLABS
+from training.slab_networks.bundle import SLABS
 
 if TYPE_CHECKING:
     from screening.model.bundle import Bundle

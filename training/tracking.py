@@ -24,7 +24,7 @@ from training.datasets.record import Record
 from training.figures import Accuracy, Measured, Study, measure, of_fold
 from training.plots import case_pictures, froc_picture, reliability_picture, roc_picture
 from training.recipe import Recipe
-from training.slab_recipe import SlabRecipe
+from training.slab_networks.recipe import SlabRecipe
 from training.splits import manifest
 
 EXPERIMENT = "screening"

@@ -11,8 +11,8 @@ import numpy as np
 from screening.exam import View
 from tests.support.learning import volume
 from training.datasets.record import Lesion
-from training.slab_recipe import SlabRecipe
-from training.slab_volumes import SlabVolume
+from training.slab_networks.recipe import SlabRecipe
+from training.slab_networks.volumes import SlabVolume
 
 BREAST, BRIGHT = 0.3, 0.9
 STEP_MM = 4.0

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from screening.model.slab_network import with_neighbours
 from training.augment import augmented
 from training.batches import core, dense_truth
-from training.slab_volumes import SlabVolume
+from training.slab_networks.volumes import SlabVolume
 
 STRIDE = 8
 WINDOW, MARGIN = 224, 40

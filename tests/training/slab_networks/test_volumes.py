@@ -14,7 +14,7 @@ from screening.imaging.slabs import Slabbing
 from tests.support.learning import volume
 from tests.support.volumes import PIXEL_MM, drawn_volume, write_volume
 from training.datasets.record import Lesion, Record
-from training.slab_volumes import prepare_volumes
+from training.slab_networks.volumes import prepare_volumes
 
 SLABBING = Slabbing(6.0, 4.0)
 SPOTS = ((90, 200, 30), (60, 110, 8))
@@ -58,7 +58,7 @@ def test_a_prepared_copy_is_taken_until_lesions_or_slabs_change(
 ) -> None:
     once, _ = prepare_volumes([record], Preparation(0.8), SLABBING, tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("training.slab_volumes.load_volume", None)
+        patched.setattr("training.slab_networks.volumes.load_volume", None)
         (again,), _ = prepare_volumes([record], Preparation(0.8), SLABBING, tmp_path)
     assert np.array_equal(once[0].images, again.images)
     assert np.array_equal(once[0].lesions, again.lesions)

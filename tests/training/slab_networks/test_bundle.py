@@ -14,9 +14,9 @@ from screening.model.calibration import SlabScale
 from screening.model.slab_network import SlabNet
 from tests.support.bundles import tiny_bundle
 from tests.support.learning import volume
-from training.slab_bundle import write_with_slabs
-from training.slab_recipe import SlabRecipe
-from training.slab_train import with_slabs_read
+from training.slab_networks.bundle import write_with_slabs
+from training.slab_networks.recipe import SlabRecipe
+from training.slab_networks.train import with_slabs_read
 
 SCALE = SlabScale(slope=0.5, intercept=-1.0, fitted_on="nothing")
 

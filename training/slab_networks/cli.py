@@ -48,9 +48,9 @@ def train_slabs_command(
     with one_sentence():
         import torch
 
-        from training.slab_bundle import write_with_slabs
-        from training.slab_recipe import load_slab_recipe
-        from training.slab_train import (
+        from training.slab_networks.bundle import write_with_slabs
+        from training.slab_networks.recipe import load_slab_recipe
+        from training.slab_networks.train import (
             IDENTITY,
             check_apart,
             fit_scale,

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-import training.slab_train
+import training.slab_networks.train
 from evaluation.calibration import Platt
 from screening.configs import config_dir
 from screening.errors import ConfigError
@@ -32,9 +32,9 @@ from tests.support.slab_learning import slab_recipe
 from tests.training.conftest import run
 from training.calibrate import fit_line, logits
 from training.recipe import DataSource
-from training.slab_fit import averaged_slab_network
-from training.slab_recipe import load_slab_recipe
-from training.slab_train import check_apart, fit_scale, volume_records
+from training.slab_networks.fit import averaged_slab_network
+from training.slab_networks.recipe import load_slab_recipe
+from training.slab_networks.train import check_apart, fit_scale, volume_records
 
 ARCHITECTURE = Architecture(channels=8, whole=16)
 LEARNED, OTHERS = range(2), range(2, 3)
@@ -90,7 +90,7 @@ def trained(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (root / "recipe.yaml").write_text(yaml.safe_dump(content))
     made = Trained(root / "data", root / "start", root / "out", root / "recipe.yaml")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training.slab_train, "fit_line", rising)
+        patched.setattr(training.slab_networks.train, "fit_line", rising)
         patched.chdir(root)
         done = run(*made.command("--track"))
     assert done.exit_code == 0, done.output
@@ -169,8 +169,8 @@ def test_the_curve_is_written_and_a_finished_member_is_not_trained_again(
     assert {line.split(",")[1] for line in curve[1:]} == {"total", "lesions", "normal"}
     checkpoint = trained.out / "member-0" / "checkpoint.pt"
     before = checkpoint.stat().st_mtime_ns
-    monkeypatch.setattr(training.slab_train, "fit_slabs", None)
-    monkeypatch.setattr(training.slab_train, "fit_line", rising)
+    monkeypatch.setattr(training.slab_networks.train, "fit_slabs", None)
+    monkeypatch.setattr(training.slab_networks.train, "fit_line", rising)
     done = run(*trained.command())
     assert done.exit_code == 0, done.output
     assert checkpoint.stat().st_mtime_ns == before
@@ -188,7 +188,7 @@ def test_while_another_member_is_missing_there_is_no_bundle(
         del volumes, start, options
         started.append((recipe.seed, checkpoint))
 
-    monkeypatch.setattr(training.slab_train, "fit_slabs", noted)
+    monkeypatch.setattr(training.slab_networks.train, "fit_slabs", noted)
     done = run(*two.command("--member", 1, out=tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert started == [(content["seed"] + 1, tmp_path / "out" / "member-1" / "checkpoint.pt")]
@@ -268,7 +268,7 @@ def test_on_the_fitted_scale_an_answer_means_the_same_probability_as_the_bundles
             for n, answer in enumerate(answers)
         ]
 
-    monkeypatch.setattr(training.slab_train, "score_dataset", scored)
+    monkeypatch.setattr(training.slab_networks.train, "score_dataset", scored)
     source = DataSource(name="simulated", root=tmp_path)
     scale = fit_scale(own, records, source, tmp_path, 1)
     line = fit_line(malignant, scale.slope * answers + scale.intercept, own.calibration.prevalence)

@@ -7,19 +7,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import training.slab_batches
+import training.slab_networks.batches
 from screening.exam import View
 from tests.support.slab_learning import BREAST, BRIGHT, Spot, slab_volume
 from training.batches import UNKNOWN
-from training.slab_batches import FAR_MM, NEAR_MM, SHADOW, STRIDE, WINDOW, SlabSamples, load_slabs, slab_truth
-from training.slab_volumes import SlabVolume
+from training.slab_networks.batches import FAR_MM, NEAR_MM, SHADOW, STRIDE, WINDOW, SlabSamples, load_slabs, slab_truth
+from training.slab_networks.volumes import SlabVolume
 
 BENIGN = 0.15
 CELLS = WINDOW // STRIDE
 
 
 def without_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.slab_batches, "augmented", lambda pixels, labels, view, seed: (pixels, labels))
+    monkeypatch.setattr(
+        training.slab_networks.batches, "augmented", lambda pixels, labels, view, seed: (pixels, labels)
+    )
 
 
 def cells(pixels: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import training.slab_batches
-import training.slab_fit
+import training.slab_networks.batches
+import training.slab_networks.fit
 from screening.errors import ConfigError
 from screening.model.network import Architecture, MammogramNet
 from screening.model.slab_network import SlabNet
 from tests.support.slab_learning import Spot, slab_recipe, slab_volume
 from training.fit import Report
-from training.slab_batches import SlabBatch
-from training.slab_fit import averaged_slab_network, begin_with, fit_slabs, slab_losses, steps_done
-from training.slab_recipe import SlabRecipe
+from training.slab_networks.batches import SlabBatch
+from training.slab_networks.fit import averaged_slab_network, begin_with, fit_slabs, slab_losses, steps_done
+from training.slab_networks.recipe import SlabRecipe
 
 CPU = torch.device("cpu")
 VOLUMES = [slab_volume(Spot(160, 80, 20.0)), slab_volume(Spot(120, 60, 32.0, malignant=False), seed=1)]
@@ -26,9 +26,9 @@ VOLUMES = [slab_volume(Spot(160, 80, 20.0)), slab_volume(Spot(120, 60, 32.0, mal
 
 @pytest.fixture(autouse=True)
 def small_windows_and_frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.slab_batches, "WINDOW", 96)
-    monkeypatch.setattr(training.slab_batches, "MARGIN", 16)
-    monkeypatch.setattr(training.slab_fit, "EVERY", 2)
+    monkeypatch.setattr(training.slab_networks.batches, "WINDOW", 96)
+    monkeypatch.setattr(training.slab_networks.batches, "MARGIN", 16)
+    monkeypatch.setattr(training.slab_networks.fit, "EVERY", 2)
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
@@ -125,7 +125,7 @@ def test_members_of_other_seeds_see_other_windows(tmp_path: Path) -> None:
 def test_forty_steps_lower_the_losses_of_lesions_and_of_normal_tissue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.slab_fit, "EVERY", 10)
+    monkeypatch.setattr(training.slab_networks.fit, "EVERY", 10)
     curve: dict[int, dict[str, float]] = {}
     fitted(
         slab_recipe(steps=40, batch_size=4, normal_weight=2, backbone_rate=2e-3, head_rate=1e-2),

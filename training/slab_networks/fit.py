@@ -20,9 +20,9 @@ from screening.model.network import MammogramNet
 from screening.model.slab_network import SlabArchitecture, SlabNet
 from training.fit import Report, rate_factor, training_progress, write_checkpoint
 from training.losses import normal_loss, within_breast
-from training.slab_batches import SlabBatch, SlabSamples, load_slabs
-from training.slab_recipe import SlabRecipe
-from training.slab_volumes import SlabVolume
+from training.slab_networks.batches import SlabBatch, SlabSamples, load_slabs
+from training.slab_networks.recipe import SlabRecipe
+from training.slab_networks.volumes import SlabVolume
 
 EVERY = 100
 """Steps between checkpoints, and between reports."""

@@ -22,9 +22,9 @@ from training.datasets import read_dataset, require_training_allowed
 from training.datasets.record import Record
 from training.fit import Report
 from training.recipe import DataSource
-from training.slab_fit import averaged_slab_network, fit_slabs, steps_done
-from training.slab_recipe import SlabRecipe
-from training.slab_volumes import SlabVolume, prepare_volumes
+from training.slab_networks.fit import averaged_slab_network, fit_slabs, steps_done
+from training.slab_networks.recipe import SlabRecipe
+from training.slab_networks.volumes import SlabVolume, prepare_volumes
 from training.testset import score_dataset
 from training.truth import breasts
 

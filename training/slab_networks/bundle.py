@@ -9,7 +9,7 @@ from typing import Any
 from screening.model.bundle import Bundle, save_bundle
 from training.datasets.record import Record
 from training.export import SIMULATED, training_data, warn_if_large
-from training.slab_recipe import SlabRecipe
+from training.slab_networks.recipe import SlabRecipe
 
 SLABS = "{name} (volumes)"
 """How a card names a set from whose volumes the slab networks learned."""
