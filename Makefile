@@ -68,9 +68,9 @@ accuracy: install out/data/simulated/lesions.csv
 	test -f out/crossval/exams.csv || $(BIN)/screening crossval --data-root out/data --out out/crossval
 	$(BIN)/python -m training.accuracy --data-root out/data
 
-# The bundled model again with networks for slabs; an hour and a half on two cores. Copy out/slabs/bundle to ship it.
+# The bundled model again with networks for slabs; two hours on two cores. Copy out/slabs/bundle to ship it.
 slabs: install out/data/simulated/lesions.csv out/data/simulated-lesions/lesions.csv out/data/simulated-calibration/lesions.csv
-	$(BIN)/screening train-slabs --version 0.6.0 --data-root out/data --out out/slabs
+	$(BIN)/screening train-slabs --version 0.7.0 --data-root out/data --out out/slabs
 
 # All figures of tomosynthesis and of simulated women; without scores that lie there already, hours on a CPU.
 volumes: install out/data/simulated/lesions.csv out/data/simulated-lesions/lesions.csv \
