@@ -55,7 +55,7 @@ def prepare_volumes(
     Returns them in order, and a sentence for each volume that could not be prepared (it is left out).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    volumes = [one for one in records if one.kind is ImageKind.DBT and _placed(one)]
+    volumes = [one for one in records if one.kind is ImageKind.DBT and teaches(one)]
     prepared, problems = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(_copy, volumes, repeat(preparation), repeat(slabbing), repeat(folder))
@@ -69,7 +69,7 @@ def prepare_volumes(
     return prepared, problems
 
 
-def _placed(record: Record) -> bool:
+def teaches(record: Record) -> bool:
     """Whether each lesion has a place and a frame, and no cancer is there that nobody marked."""
     if record.lesions is None or (record.malignant is not False and not record.lesions):
         return False
