@@ -244,13 +244,25 @@ def _image_result(
         return ImageResult(image, loaded.status, loaded.rejection, warnings=loaded.warnings)
     own = tuple(region for region in regions if region.image_id == image.image_id)
     prediction = predictions[image.image_id]
-    # The heatmap is fused like the regions: the other views move all of an image's logits towards theirs.
     views = 1 + len({i.view for i in _same_breast(image, predictions, regions)} - {image.view})
-    offset = fused[image.image_id][0] - prediction.candidates[0].logit / views
-    logits = prediction.logits / np.float32(views) + np.float32(offset)
+    own_logits = [candidate.logit for candidate in prediction.candidates]
+    logits = _fused_like(prediction.logits, own_logits, fused[image.image_id], views)
     heatmap = _heatmap(logits, prediction.frames, loaded.prepared, bundle)
     keys = _key_frames(own, prediction, shown_from) if image.kind is ImageKind.DBT else ()
     return ImageResult(image, Status.SCORED, None, own[0].score, own, heatmap, loaded.preview, loaded.warnings, keys)
+
+
+def _fused_like(
+    logits: npt.NDArray[np.float32], own: Sequence[float], fused: Sequence[float], views: int
+) -> npt.NDArray[np.float32]:
+    """A map of logits fused as the image's regions were: each place as a region of its logit would have been.
+
+    `own`, `fused`: logits of the regions before and after, highest first; the first is the map's highest. Below the
+    lowest, what a place lacks counts once among the views.
+    """
+    between = np.interp(logits, own[::-1], fused[::-1])
+    below = fused[-1] + (logits - own[-1]) / views
+    return np.where(logits < own[-1], below, between).astype(np.float32)
 
 
 def _key_frames(regions: Sequence[Region], prediction: Prediction, shown_from: float) -> tuple[KeyFrame, ...]:

@@ -29,9 +29,22 @@ def test_breast_seen_in_one_view_keeps_its_logits() -> None:
     assert fuse({"1.2.0": [3.0, -1.0]}, [image(0, Laterality.LEFT, View.CC)]) == {"1.2.0": [3.0, -1.0]}
 
 
-def test_region_is_averaged_with_the_highest_of_the_other_view() -> None:
+def test_regions_of_one_rank_are_averaged_over_the_views() -> None:
     peaks, images = exam([((Laterality.LEFT, View.CC), [3.0, -1.0]), ((Laterality.LEFT, View.MLO), [1.0, 0.0])])
-    assert fuse(peaks, images) == {"1.2.0": [2.0, 0.0], "1.2.1": [2.0, 1.5]}
+    assert fuse(peaks, images) == {"1.2.0": [2.0, -0.5], "1.2.1": [2.0, -0.5]}
+
+
+def test_a_finding_that_both_views_show_does_not_raise_the_marks_beside_it() -> None:
+    left_cc, left_mlo = (Laterality.LEFT, View.CC), (Laterality.LEFT, View.MLO)
+    without, images = exam([(left_cc, [-4.0, -5.0]), (left_mlo, [-3.0, -6.0])])
+    with_finding = {"1.2.0": [6.0, -4.0, -5.0], "1.2.1": [5.0, -3.0, -6.0]}
+    fused, beside = fuse(with_finding, images), fuse(without, images)
+    assert fused == {name: [5.5, *logits] for name, logits in beside.items()}
+
+
+def test_a_view_with_fewer_regions_answers_with_its_lowest() -> None:
+    peaks, images = exam([((Laterality.LEFT, View.CC), [3.0, 1.0, -1.0]), ((Laterality.LEFT, View.MLO), [1.0, 0.0])])
+    assert fuse(peaks, images) == {"1.2.0": [2.0, 0.5, -0.5], "1.2.1": [2.0, 0.5]}
 
 
 def test_several_images_of_one_view_count_once() -> None:

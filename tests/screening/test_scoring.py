@@ -262,6 +262,17 @@ def test_other_view_moves_a_breasts_score_and_leaves_the_other_breast(result: Ex
     assert after[Laterality.RIGHT] == before[Laterality.RIGHT]
 
 
+def test_the_heatmap_shows_each_region_with_its_own_score(result: ExamResult) -> None:
+    """Regions of one rank support each other over the views; the colour at a region's peak must say the same."""
+    shown = 0
+    for one in result.images:
+        assert one.heatmap is not None
+        for region in one.regions:
+            assert np.isclose(one.heatmap.values, region.score, rtol=1e-4).any(), region.region_id
+            shown += 1
+    assert shown > len(result.images)
+
+
 # What cannot be scored
 
 
