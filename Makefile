@@ -70,7 +70,7 @@ accuracy: install out/data/simulated/lesions.csv
 
 # The bundled model again with networks for slabs; two hours on two cores. Copy out/slabs/bundle to ship it.
 slabs: install out/data/simulated/lesions.csv out/data/simulated-lesions/lesions.csv out/data/simulated-calibration/lesions.csv
-	$(BIN)/screening train-slabs --version 0.7.0 --data-root out/data --out out/slabs
+	$(BIN)/screening train-slabs --version 0.8.0 --data-root out/data --out out/slabs
 
 # All figures of tomosynthesis and of simulated women; without scores that lie there already, hours on a CPU.
 volumes: install out/data/simulated/lesions.csv out/data/simulated-lesions/lesions.csv \
