@@ -125,7 +125,7 @@ def test_the_training_stands_in_mlflow_with_its_curve_and_the_bundle_is_register
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(trained.out.parent)
-    mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{Path('mlruns', 'mlflow.db').resolve()}")
     (one,) = mlflow.search_runs(experiment_names=["screening"], output_format="list")
     assert one.data.params["normal_weight"] == "30.0"
     assert one.data.params["calibration.name"] == "simulated"
