@@ -132,9 +132,7 @@ def found_then(followup: FollowUp) -> FollowUp:
     that were biopsied for what the exam showed. On exams that missed a cancer, the table says how visible it was.
     """
     lesions = followup.lesions
-    if lesions is None or "visible" not in lesions:
-        return followup
-    return replace(followup, lesions=lesions[lesions["visible"].fillna("") == ""])
+    return followup if lesions is None else replace(followup, lesions=lesions[lesions["visible"].fillna("") == ""])
 
 
 def _exam_aucs(flat: Scores, volumes: Scores, followup: FollowUp) -> Iterator[Row]:

@@ -55,19 +55,19 @@ def train_slabs_command(
             check_apart,
             fit_scale,
             load_start,
+            teaching_volumes,
             train_member,
             trained_members,
             volume_records,
             with_slabs_read,
         )
-        from training.slab_networks.volumes import teaches
 
         torch.set_num_threads(threads)
         bundled = config_dir("training") / f"{config}.yaml"
         recipe = load_slab_recipe(bundled if bundled.is_file() else Path(config), data_root)
         if member is not None and member >= recipe.members:
             raise ConfigError(f"--member: the recipe has members 0 to {recipe.members - 1}")
-        records = [one for source in recipe.data for one in volume_records(source) if teaches(one)]
+        records = [one for source in recipe.data for one in teaching_volumes(source)]
         others = volume_records(recipe.calibration)
         check_apart(records, others)
         bundle = load_start(model, recipe)

@@ -24,7 +24,7 @@ from training.fit import Report
 from training.recipe import DataSource
 from training.slab_networks.fit import averaged_slab_network, fit_slabs, steps_done
 from training.slab_networks.recipe import SlabRecipe
-from training.slab_networks.volumes import SlabVolume, prepare_volumes
+from training.slab_networks.volumes import SlabVolume, prepare_volumes, teaches
 from training.testset import score_dataset
 from training.truth import breasts
 
@@ -44,6 +44,16 @@ def volume_records(source: DataSource) -> list[Record]:
     records = [one for one in read_dataset(source.name, source.root) if one.kind is ImageKind.DBT]
     if not records:
         raise ConfigError(f"data: {source.root} holds no tomosynthesis volumes")
+    return records
+
+
+def teaching_volumes(source: DataSource) -> list[Record]:
+    """The volumes of a data set that can be learned from. Errors as of `volume_records`, and where none can."""
+    records = [one for one in volume_records(source) if teaches(one)]
+    if not records:
+        raise ConfigError(
+            f"data: {source.root} holds no tomosynthesis volume whose lesions have all a place and a frame"
+        )
     return records
 
 

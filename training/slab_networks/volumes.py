@@ -19,7 +19,6 @@ import numpy.typing as npt
 from rich.progress import track
 
 from screening.errors import ImageError
-from screening.exam import ImageKind
 from screening.imaging.load_volume import load_volume
 from screening.imaging.prepare import Preparation
 from screening.imaging.slabs import Slabbing
@@ -50,17 +49,16 @@ class SlabVolume:
 def prepare_volumes(
     records: Sequence[Record], preparation: Preparation, slabbing: Slabbing, folder: Path
 ) -> tuple[list[SlabVolume], list[str]]:
-    """Prepare every volume among the records of which all lesions are known and placed, from the cache where it can.
+    """Prepare volumes of which all lesions are known and placed (`teaches`), from the cache where it can.
 
     Returns them in order, and a sentence for each volume that could not be prepared (it is left out).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    volumes = [one for one in records if one.kind is ImageKind.DBT and teaches(one)]
     prepared, problems = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_copy, volumes, repeat(preparation), repeat(slabbing), repeat(folder))
+        results = pool.map(_copy, records, repeat(preparation), repeat(slabbing), repeat(folder))
         for record, result in track(
-            zip(volumes, results, strict=True), "Preparing volumes", total=len(volumes), transient=True
+            zip(records, results, strict=True), "Preparing volumes", total=len(records), transient=True
         ):
             if isinstance(result, str):
                 problems.append(f"{record.dataset} {record.image}: {result}")

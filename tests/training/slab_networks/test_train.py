@@ -34,7 +34,7 @@ from training.calibrate import fit_line, logits
 from training.recipe import DataSource
 from training.slab_networks.fit import averaged_slab_network
 from training.slab_networks.recipe import load_slab_recipe
-from training.slab_networks.train import check_apart, fit_scale, volume_records
+from training.slab_networks.train import check_apart, fit_scale, teaching_volumes, volume_records
 
 ARCHITECTURE = Architecture(channels=8, whole=16)
 LEARNED, OTHERS = range(2), range(2, 3)
@@ -219,6 +219,20 @@ def test_a_bundle_of_another_backbone_is_refused(trained: Trained, tmp_path: Pat
     assert done.exit_code == 2
     assert "its networks are of test_efficientnet" in " ".join(done.output.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_set_whose_volumes_teach_nothing_is_refused(taught: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unmarked"
+    part(taught, LEARNED, folder)
+    rows = (folder / "images.csv").read_text(encoding="utf-8").splitlines()
+    malignant = rows[0].split(",").index("malignant")
+    told = [row.split(",") for row in rows[1:]]
+    ill = [",".join([*row[:malignant], "1", *row[malignant + 1 :]]) for row in told]
+    (folder / "images.csv").write_text("\n".join([rows[0], *ill, ""]), encoding="utf-8")
+    lesions = (folder / "lesions.csv").read_text(encoding="utf-8").splitlines()[0]
+    (folder / "lesions.csv").write_text(lesions + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no tomosynthesis volume whose lesions have all a place and a frame"):
+        teaching_volumes(DataSource(name="simulated", root=folder))
 
 
 def test_a_set_without_volumes_is_refused(taught: Path, tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from screening.exam import ImageKind
 from screening.imaging.prepare import Preparation
 from screening.imaging.slabs import Slabbing
 from tests.support.learning import volume
 from tests.support.volumes import PIXEL_MM, drawn_volume, write_volume
 from training.datasets.record import Lesion, Record
-from training.slab_networks.volumes import prepare_volumes
+from training.slab_networks.volumes import prepare_volumes, teaches
 
 SLABBING = Slabbing(6.0, 4.0)
 SPOTS = ((90, 200, 30), (60, 110, 8))
@@ -90,11 +89,10 @@ def test_a_lesion_on_a_frame_that_the_volume_lacks_and_a_broken_file_are_one_sen
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
-def test_2d_images_and_volumes_whose_lesions_have_no_known_place_or_no_mark_teach_nothing(
-    record: Record, tmp_path: Path
-) -> None:
-    flat = replace(record, kind=ImageKind.FFDM)
+def test_volumes_whose_lesions_have_no_known_place_or_no_mark_teach_nothing(record: Record) -> None:
     unplaced = replace(record, lesions=(lesion(90, 200, None),))
     unmarked = replace(record, lesions=(), malignant=None)
-    useless = [flat, unplaced, unmarked, replace(unmarked, malignant=True), replace(record, lesions=None)]
-    assert prepare_volumes(useless, Preparation(0.8), SLABBING, tmp_path) == ([], [])
+    useless = [unplaced, unmarked, replace(unmarked, malignant=True), replace(record, lesions=None)]
+    assert not any(teaches(one) for one in useless)
+    assert teaches(record)
+    assert teaches(replace(unmarked, malignant=False)), "normal tissue"
