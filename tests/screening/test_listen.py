@@ -228,7 +228,8 @@ def test_process_killed_between_scoring_and_sending_delivers_once_after_a_restar
 def test_crash_before_it_is_noted_that_an_exam_was_scored_delivers_the_same_objects_once(
     tmp_path: Path, pacs: WebPacs, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = profile(tmp_path, pacs.url, free_port())
+    # Time enough between two images on a busy machine: what is scored in two parts is delivered in two.
+    file = profile(tmp_path, pacs.url, free_port(), arrivals={"quiet_s": 2.0, "patience_s": 4.0})
 
     def crash(*_: object) -> None:
         raise ZeroDivisionError

@@ -92,6 +92,7 @@ def trained(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training.slab_networks.train, "fit_line", rising)
         patched.chdir(root)
+        patched.setenv("MLFLOW_TRACKING_URI", "")  # MLflow leaves there what an earlier test has set
         done = run(*made.command("--track"))
     assert done.exit_code == 0, done.output
     assert f"{made.out / 'bundle'}" in done.output.replace("\n", "")
@@ -125,6 +126,7 @@ def test_the_training_stands_in_mlflow_with_its_curve_and_the_bundle_is_register
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.chdir(trained.out.parent)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     mlflow.set_tracking_uri(f"sqlite:///{Path('mlruns', 'mlflow.db').resolve()}")
     (one,) = mlflow.search_runs(experiment_names=["screening"], output_format="list")
     assert one.data.params["normal_weight"] == "30.0"
